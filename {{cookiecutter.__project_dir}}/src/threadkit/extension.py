@@ -1,0 +1,64 @@
+"""Assembles the kit around a Flask application, in one readable order."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+import flask
+
+from threadkit import runtime as runtimes
+from threadkit import web
+from threadkit.admin import AdminApp, AdminServer
+from threadkit.clients.redis_tier import RedisTier
+from threadkit.concurrency import register_context_variable
+from threadkit.context import log_context, request_id
+from threadkit.database import Database
+from threadkit.observability import logs
+from threadkit.observability.tracing import Tracing, context_variables
+from threadkit.peers import Peers
+from threadkit.runtime import Runtime
+from threadkit.server.admission import Admission
+from threadkit.settings import Settings
+from threadkit.tasks import Tasks
+
+
+def init_app(app: flask.Flask, settings: Settings) -> Runtime:
+    """Give ``app`` the kit. Call it before routes are added: it says how paths are read.
+
+    Nothing is started here: resources start after the fork, or with the first request.
+    """
+    logs.configure(settings)
+    runtime = Runtime(settings)
+    runtimes.install(runtime)
+    app.extensions["threadkit"] = runtime
+
+    # First in, last out: the admin address answers while everything else closes.
+    runtime.add("admin", AdminServer(AdminApp(runtime)))
+
+    runtime.add("peers", Peers())
+
+    database = Database(settings, service=app.name)
+    runtime.add("database", database)
+    runtime.add_check("database", database.fault)
+    runtime.add_stats("database", database.stats)
+
+    if settings.redis_url:
+        runtime.add("redis", RedisTier(settings, service=app.name))
+
+    tasks = Tasks(settings)
+    runtime.add("tasks", tasks)
+    runtime.add_stats("tasks", tasks.stats)
+    variables: tuple[ContextVar[Any], ...] = (request_id, log_context, *context_variables())
+    for variable in variables:
+        register_context_variable(variable)
+
+    app.wsgi_app = Admission(app.wsgi_app, settings)  # type: ignore[method-assign]
+
+    tracing = Tracing.from_environment(app.name)
+    if tracing is not None:
+        runtime.add("tracing", tracing)
+        app.wsgi_app = tracing.wrap(app.wsgi_app)  # type: ignore[assignment, method-assign]
+
+    web.install(app, runtime)
+    return runtime

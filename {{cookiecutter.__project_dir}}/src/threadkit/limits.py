@@ -1,0 +1,49 @@
+"""``@deadline``: how long a route may take, where it is not the usual REQUEST_TIMEOUT.
+
+    @items.get("/<int:item_id>/overview")
+    @deadline(1.5)
+    def overview(item_id: int) -> Overview: ...
+
+It only marks the handler; the web room opens the scope when a request takes the route.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+_MARK: Final = "__deadline__"
+
+
+def deadline(seconds: float | None) -> Callable[[Handler], Handler]:
+    """Give a handler ``seconds``, of MAX_REQUEST_TIMEOUT at the most; write it below the route.
+
+    None is for streams and long downloads: no limit but the caller's own.
+    """
+    if seconds is not None and not (0 < seconds < math.inf):
+        msg = (
+            f"@deadline({seconds!r}): give the seconds that the route may take, more than 0, "
+            "or None for a stream without a limit"
+        )
+        raise ValueError(msg)
+
+    def mark(handler: Handler) -> Handler:
+        if hasattr(handler, "operation"):
+            msg = (
+                f"@deadline stands above the route of {handler.__name__}, where it has no "
+                "effect: write it below, next to the function"
+            )
+            raise TypeError(msg)
+        setattr(handler, _MARK, seconds)
+        return handler
+
+    return mark
+
+
+def time_limit(handler: Callable[..., Any], *, usual: float, most: float) -> float | None:
+    """Seconds that a request may spend in ``handler``; None for no limit."""
+    seconds: float | None = getattr(handler, _MARK, usual)
+    return None if seconds is None else min(seconds, most)
