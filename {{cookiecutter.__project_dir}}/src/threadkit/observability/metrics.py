@@ -1,0 +1,99 @@
+"""Prometheus metrics of the requests, summed over all workers of the service.
+
+A scrape reaches one worker and must show all of them, so each worker writes its numbers
+to a mapped file of its own and ``render`` adds the files up. prometheus_client decides
+for files when it is imported, by ``PROMETHEUS_MULTIPROC_DIR``: import this module only
+once that is set, as the application does. Without it (a script, a test) the numbers are
+those of this process.
+
+Labels are bounded: a route is its pattern, and methods that nobody defined are ``OTHER``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final, NamedTuple
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+UNMATCHED: Final = "unmatched"
+"""The route of a request that no route matched; its path must not become a label."""
+
+_METHODS: Final = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
+)
+_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+REQUESTS: Final = Counter(
+    "http_requests_total", "Requests answered.", ["method", "route", "status"]
+)
+DURATION: Final = Histogram(
+    "http_request_duration_seconds",
+    "Seconds from a request's first step to its last byte.",
+    ["method", "route"],
+    buckets=_BUCKETS,
+)
+IN_FLIGHT: Final = Gauge(
+    "http_requests_in_flight",
+    "Requests being answered now.",
+    # Dead workers hold no requests: their files are dropped by the master.
+    multiprocess_mode="livesum",
+)
+
+
+MALFORMED_LIMITS: Final = Counter(
+    "http_malformed_time_limits_total", "Time limits of callers that could not be read."
+)
+
+
+class _Key(NamedTuple):
+    method: str
+    route: str
+    status: int
+
+
+# Children by their labels: labels() takes a lock and validates each time. Only ever grows,
+# to methods x routes x statuses; two threads that miss at once get the same children.
+_children: dict[_Key, tuple[Counter, Histogram]] = {}
+
+
+def enter() -> None:
+    """A request begins."""
+    IN_FLIGHT.inc()
+
+
+def leave(method: str, route: str | None, status: int, seconds: float) -> None:
+    """A request that ``enter`` has counted ends."""
+    IN_FLIGHT.dec()
+    observe(method, route, status, seconds)
+
+
+def observe(method: str, route: str | None, status: int, seconds: float) -> None:
+    """Count one answer; ``route`` is the pattern, or None where nothing matched."""
+    key = _Key(method if method in _METHODS else "OTHER", route or UNMATCHED, status)
+    children = _children.get(key)
+    if children is None:
+        children = _children[key] = (
+            REQUESTS.labels(key.method, key.route, str(key.status)),
+            DURATION.labels(key.method, key.route),
+        )
+    children[0].inc()
+    children[1].observe(seconds)
+
+
+def render() -> tuple[bytes, str]:
+    """The numbers of the whole service, and their content type."""
+    registry: CollectorRegistry = REGISTRY
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry), CONTENT_TYPE_LATEST
