@@ -1,0 +1,71 @@
+"""What differs between database servers, behind one interface; one file a server.
+
+The rest of the room speaks SQLAlchemy and asks a ``Dialect`` for what SQLAlchemy leaves to
+the driver: how to connect with limits, and what an error means.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from threadkit.settings import Settings
+
+
+class Fault(enum.Enum):
+    """What a driver's error means to a service."""
+
+    AWAY = "away"
+    """The server cannot be reached, refuses more work, or the connection is gone."""
+    TIMEOUT = "timeout"
+    """The server stopped the statement at its own limit."""
+    LOCKED = "locked"
+    """Someone else held a lock for longer than a statement may wait."""
+    MISSING = "missing"
+    """A table or column does not exist: the schema is behind, or the code is wrong."""
+
+
+class Dialect(Protocol):
+    """One kind of server. Stateless, so any thread may use it."""
+
+    name: str
+
+    def engine_options(self, settings: Settings, application_name: str) -> dict[str, Any]:
+        """Arguments for ``create_engine``: limits that the server itself keeps."""
+
+    def prepare(self, engine: Engine, *, autocommit: bool) -> None:
+        """Attach what every connection needs to work at all, also one that migrates.
+
+        ``autocommit``: each statement of this engine commits by itself.
+        """
+
+    def limit(self, engine: Engine, settings: Settings) -> None:
+        """Attach the limits that do not fit into ``engine_options``."""
+
+    def fault(self, error: DBAPIError) -> Fault | None:
+        """What this error means, or None where it is the statement's own."""
+
+    def migration_lock(self, connection: Connection, *, patience: int) -> None:
+        """Wait until no other instance migrates; released with the connection.
+
+        ``patience``: seconds that each statement may wait for a table in use.
+        """
+
+
+def dialect_for(url: str) -> Dialect:
+    """The dialect of a database address as ``Settings`` normalises it."""
+    backend = url.partition("://")[0].partition("+")[0]
+    if backend == "sqlite":
+        from threadkit.database.sqlite import SQLite
+
+        return SQLite()
+    if backend == "postgresql":
+        from threadkit.database.postgresql import PostgreSQL
+
+        return PostgreSQL()
+    from threadkit.database.mysql import MySQL
+
+    return MySQL()

@@ -1,0 +1,124 @@
+"""The service's database: two bounded pools, and a connection apart that asks after its health.
+
+``write`` begins transactions. ``read`` commits each statement by itself, which saves the
+round trips of BEGIN and COMMIT. The probe has a connection of its own: readiness must say
+what the database does, not how busy the pools are.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Engine, QueuePool, create_engine, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import sessionmaker
+
+from threadkit.database.dialect import Fault, dialect_for
+from threadkit.database.schema import Schema
+from threadkit.settings import Settings
+
+PROBE_FRESH = 1.0
+"""Seconds for which an answer of the probe stands in for the next."""
+PROBE_PATIENCE = 2.0
+"""Seconds that a probe waits for another one in progress."""
+
+
+class Database:
+    """Engines and session factories of one process. A ``Resource``; thread-safe once started."""
+
+    def __init__(self, settings: Settings, *, service: str) -> None:
+        self.settings = settings
+        self.dialect = dialect_for(settings.database_url)
+        self.schema = Schema()
+        self._service = service
+        # Guards _probed and _fault: one probe at a time, however many ask.
+        self._lock = threading.Lock()
+        self._probed = float("-inf")
+        self._fault: str | None = None
+
+    def start(self) -> None:
+        """Build the engines; nothing connects yet."""
+        size = self.settings.database_pool_size
+        self.write = self._engine(pool_size=size)
+        self.read = self._engine(pool_size=size, autocommit=True)
+        self._probe_engine = self._engine(pool_size=1, autocommit=True)
+        self.transactions = sessionmaker(self.write, expire_on_commit=False)
+        self.reads = sessionmaker(self.read, expire_on_commit=False, autoflush=False)
+
+    def abandon(self) -> None:
+        """In a forked child: drop the parent's connections without closing them for it."""
+        for engine in self._engines():
+            engine.dispose(close=False)
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        for engine in self._engines():
+            engine.dispose()
+
+    def fault(self) -> str | None:
+        """Why the database cannot be used now, for ``/readyz``; None where it can."""
+        if not self._lock.acquire(timeout=PROBE_PATIENCE):
+            return "the database has not answered for a while"
+        try:
+            if time.monotonic() - self._probed > PROBE_FRESH:
+                self._fault = self._probe()
+                self._probed = time.monotonic()
+            return self._fault
+        finally:
+            self._lock.release()
+
+    def schema_fault(self) -> str | None:
+        """Why the schema does not fit, or None; a database that is away tells nothing."""
+        try:
+            with self._probe_engine.connect() as connection:
+                return self.schema.fault(connection)
+        except SQLAlchemyError:
+            return None
+
+    def stats(self) -> Mapping[str, Any]:
+        """Connections in use and open, of both pools."""
+        pools = {"read": self.read.pool, "write": self.write.pool}
+        return {
+            f"{name}_{key}": value
+            for name, pool in pools.items()
+            if isinstance(pool, QueuePool)
+            for key, value in {
+                "in_use": pool.checkedout(),
+                "idle": pool.checkedin(),
+                "size": pool.size(),
+            }.items()
+        }
+
+    def _probe(self) -> str | None:
+        try:
+            with self._probe_engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+                return self.schema.fault(connection)
+        except DBAPIError as error:
+            away = self.dialect.fault(error) in (Fault.AWAY, Fault.LOCKED)
+            return f"the database {'is away' if away else 'refuses'}: {type(error.orig).__name__}"
+        except SQLAlchemyError as error:
+            return f"the database does not answer: {type(error).__name__}"
+
+    def _engine(self, *, pool_size: int, autocommit: bool = False) -> Engine:
+        settings = self.settings
+        engine = create_engine(
+            settings.database_url,
+            poolclass=QueuePool,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=settings.database_pool_timeout,
+            pool_pre_ping=True,
+            **self.dialect.engine_options(settings, f"{self._service}:{os.getpid()}"),
+            **({"isolation_level": "AUTOCOMMIT"} if autocommit else {}),
+        )
+        self.dialect.prepare(engine, autocommit=autocommit)
+        self.dialect.limit(engine, settings)
+        return engine
+
+    def _engines(self) -> tuple[Engine, Engine, Engine]:
+        return self.write, self.read, self._probe_engine

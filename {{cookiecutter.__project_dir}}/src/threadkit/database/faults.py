@@ -1,0 +1,58 @@
+"""From a driver's error to the service's own: what the caller should be told, and when to retry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from threadkit.concurrency import DeadlineExceeded
+from threadkit.database.dialect import Dialect, Fault
+from threadkit.errors import Unavailable
+
+
+class PoolExhausted(Unavailable):
+    """No connection became free within ``DATABASE_POOL_TIMEOUT``."""
+
+
+class DatabaseAway(Unavailable):
+    """The database cannot be reached, or broke off."""
+
+
+class DatabaseLocked(Unavailable):
+    """Someone else held a lock for too long."""
+
+
+class SchemaBehind(Unavailable):
+    """The database has not got the tables that this code needs."""
+
+
+@contextmanager
+def translated(dialect: Dialect, schema_fault: Callable[[], str | None]) -> Iterator[None]:
+    """Raise what goes wrong inside as the service's own errors; the rest stays as it is.
+
+    ``schema_fault`` tells why the schema does not fit, or None where it does: then a missing
+    table is a mistake in the code, and must not look like one of operations.
+    """
+    try:
+        yield
+    except PoolTimeoutError as error:
+        msg = "No database connection became free in time."
+        raise PoolExhausted(msg) from error
+    except DBAPIError as error:
+        match dialect.fault(error):
+            case Fault.AWAY:
+                msg = "The database is away."
+                raise DatabaseAway(msg, retry_after=2) from error
+            case Fault.LOCKED:
+                msg = "The database is busy with another writer."
+                raise DatabaseLocked(msg) from error
+            case Fault.TIMEOUT:
+                msg = "the database stopped the statement at DATABASE_STATEMENT_TIMEOUT"
+                raise DeadlineExceeded(msg) from error
+            case Fault.MISSING if reason := schema_fault():
+                raise SchemaBehind(reason, retry_after=10) from error
+            case _:
+                raise

@@ -1,0 +1,81 @@
+"""MySQL and MariaDB by PyMySQL; the two differ in how they limit a statement."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
+
+from threadkit.database.dialect import Fault
+from threadkit.settings import Settings
+
+# Server and client error numbers, from the reference manuals of both servers.
+_AWAY = frozenset({1040, 1042, 1043, 1053, 1129, 1203, 2002, 2003, 2006, 2013, 4031})
+_TIMEOUT = frozenset({1969, 3024})
+_LOCKED = frozenset({1205})
+_MISSING = frozenset({1054, 1146})
+
+
+class MySQL:
+    """A MySQL or MariaDB server."""
+
+    name = "mysql"
+
+    def engine_options(self, settings: Settings, application_name: str) -> dict[str, Any]:
+        """The driver's socket limits, in whole seconds; the server's own come in ``limit``."""
+        longest = math.ceil(settings.database_statement_timeout) + 1
+        return {
+            "connect_args": {
+                "charset": "utf8mb4",
+                "connect_timeout": max(2, round(settings.request_timeout)),
+                "read_timeout": longest,
+                "write_timeout": longest,
+                "program_name": application_name,
+            }
+        }
+
+    def prepare(self, engine: Engine, *, autocommit: bool) -> None:
+        """Nothing: PyMySQL's defaults are sound."""
+
+    def limit(self, engine: Engine, settings: Settings) -> None:
+        """Set the session's limits on each connection."""
+        seconds = settings.database_statement_timeout
+        lock_wait = max(1, math.ceil(settings.request_timeout))
+
+        def set_limits(connection: DBAPIConnection, _record: object) -> None:
+            cursor = connection.cursor()
+            cursor.execute("SELECT VERSION()")
+            row = cursor.fetchone()
+            is_mariadb = row is not None and "mariadb" in str(row[0]).lower()
+            if is_mariadb:
+                cursor.execute(f"SET SESSION max_statement_time = {seconds}")
+            else:  # MySQL limits SELECT only, in milliseconds.
+                cursor.execute(f"SET SESSION max_execution_time = {round(seconds * 1000)}")
+            cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {lock_wait}")
+            cursor.close()
+
+        event.listen(engine, "connect", set_limits)
+
+    def fault(self, error: DBAPIError) -> Fault | None:
+        """By error number."""
+        arguments = getattr(error.orig, "args", ())
+        number = arguments[0] if arguments and isinstance(arguments[0], int) else None
+        if error.connection_invalidated or number in _AWAY:
+            return Fault.AWAY
+        for fault, numbers in (
+            (Fault.TIMEOUT, _TIMEOUT),
+            (Fault.LOCKED, _LOCKED),
+            (Fault.MISSING, _MISSING),
+        ):
+            if number in numbers:
+                return fault
+        return None
+
+    def migration_lock(self, connection: Connection, *, patience: int) -> None:
+        """A named lock of the connection; no transaction holds one over DDL here."""
+        connection.execute(text("SELECT GET_LOCK('threadkit_migrations', 60)"))
+        connection.execute(text(f"SET SESSION lock_wait_timeout = {patience}"))
+        connection.commit()

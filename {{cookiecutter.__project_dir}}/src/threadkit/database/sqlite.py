@@ -1,0 +1,77 @@
+"""SQLite: one file, many readers, one writer at a time.
+
+Write-ahead logging lets readers go on while one connection writes. A transaction takes the
+write lock when it begins (``BEGIN IMMEDIATE``): one that begins as a reader and turns into a
+writer later is the one that SQLite answers with "database is locked" at once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
+
+from threadkit.database.dialect import Fault
+from threadkit.settings import Settings
+
+_AWAY = ("unable to open database file", "disk is full", "disk i/o error", "readonly database")
+_LOCKED = ("database is locked", "database table is locked")
+_MISSING = ("no such table", "no such column", "has no column named")
+
+
+class SQLite:
+    """The embedded database."""
+
+    name = "sqlite"
+
+    def engine_options(self, settings: Settings, application_name: str) -> dict[str, Any]:
+        """``timeout`` is how long a writer waits for another one, in seconds."""
+        del application_name
+        return {"connect_args": {"timeout": settings.request_timeout, "check_same_thread": False}}
+
+    def prepare(self, engine: Engine, *, autocommit: bool) -> None:
+        """Create the file's folder; set up each connection; take over BEGIN from the driver."""
+        if engine.url.database and not engine.url.database.startswith("file:"):
+            Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+        event.listen(engine, "connect", _set_up)
+        if not autocommit:
+            event.listen(engine, "begin", _begin)
+
+    def limit(self, engine: Engine, settings: Settings) -> None:
+        """Nothing: the busy time-out is a connect argument."""
+
+    def fault(self, error: DBAPIError) -> Fault | None:
+        """SQLite tells its faults apart by their text."""
+        text = str(error.orig).lower()
+        for fault, words in (
+            (Fault.AWAY, _AWAY),
+            (Fault.LOCKED, _LOCKED),
+            (Fault.MISSING, _MISSING),
+        ):
+            if any(word in text for word in words):
+                return fault
+        return None
+
+    def migration_lock(self, connection: Connection, *, patience: int) -> None:
+        """BEGIN IMMEDIATE is the lock; another instance that migrates may take its time."""
+        del patience
+        connection.exec_driver_sql("PRAGMA busy_timeout = 60000")
+
+
+def _set_up(connection: DBAPIConnection, _record: object) -> None:
+    assert isinstance(connection, sqlite3.Connection)
+    # Without this the driver begins transactions itself, deferred, and only before writes.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
