@@ -1,0 +1,13 @@
+"""The web room: what a handler reads and answers, and everything HTTP around it.
+
+    from threadkit.web import Answer, Blueprint, Created
+
+A handler module needs these names; ``install`` is for the kit.
+"""
+
+from threadkit.web.answers import Accepted, Answer, Created
+from threadkit.web.blueprint import Blueprint
+from threadkit.web.inputs import Payload, Preconditions
+from threadkit.web.install import install
+
+__all__ = ["Accepted", "Answer", "Blueprint", "Created", "Payload", "Preconditions", "install"]

@@ -1,0 +1,48 @@
+"""What every request is checked for and every answer carries, whatever its route."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote_to_bytes
+
+import flask
+from werkzeug.sansio.utils import host_is_trusted
+
+from threadkit.errors import BadRequest
+from threadkit.settings import Settings
+
+HEALTH_PATHS = frozenset({"/livez", "/readyz"})
+
+SECURITY_HEADERS: tuple[tuple[str, str], ...] = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    # An answer depends on the moment; a handler that knows better sets its own.
+    ("Cache-Control", "no-store"),
+)
+
+
+def check_host(settings: Settings) -> None:
+    """Refuse a Host that is not in TRUSTED_HOSTS; probes ask by address and are let through."""
+    request = flask.request
+    if not settings.trusted_hosts or request.path in HEALTH_PATHS:
+        return
+    if not host_is_trusted(request.host, settings.trusted_hosts):
+        msg = "This service does not answer for that Host."
+        raise BadRequest(msg)
+
+
+def check_encoding() -> None:
+    """Refuse a path or query that is not UTF-8; werkzeug would replace what it cannot read."""
+    environ = flask.request.environ
+    parts = {
+        "path": environ.get("PATH_INFO", "").encode("latin-1"),
+        "query": unquote_to_bytes(environ.get("QUERY_STRING", "")),
+    }
+    for name, raw in parts.items():
+        try:
+            raw.decode()
+        except UnicodeDecodeError as error:
+            msg = f"The {name} is not UTF-8."
+            raise BadRequest(msg) from error

@@ -1,0 +1,77 @@
+"""Everything that the web room adds to a Flask application, in order."""
+
+from __future__ import annotations
+
+import functools
+from importlib import metadata
+from typing import Any
+
+import flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from threadkit.limits import time_limit
+from threadkit.runtime import Runtime
+from threadkit.settings import Settings
+from threadkit.web import docs, health, openapi, problems
+from threadkit.web.body import Request
+from threadkit.web.headers import check_encoding, check_host
+from threadkit.web.middleware import EXCHANGE, RequestMiddleware
+from threadkit.web.routing import IdConverter
+
+
+def install(app: flask.Flask, runtime: Runtime) -> None:
+    """How requests are read, checks, errors, health, documentation, the layers outside Flask."""
+    settings = runtime.settings
+    app.request_class = Request
+    app.url_map.converters["int"] = IdConverter
+    app.url_map.merge_slashes = False
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.after_request(_leave_scopes)
+    app.before_request(functools.partial(_take_route, app, settings))
+    app.before_request(functools.partial(check_host, settings))
+    app.before_request(check_encoding)
+    app.register_error_handler(Exception, problems.answer)
+    app.register_blueprint(health.blueprint(runtime))
+    app.register_blueprint(docs.blueprint())
+    _serve_openapi(app)
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops
+        )
+    app.wsgi_app = RequestMiddleware(app.wsgi_app, runtime)  # type: ignore[method-assign]
+
+
+def _take_route(app: flask.Flask, settings: Settings) -> None:
+    request = flask.request
+    if request.url_rule is None or EXCHANGE not in request.environ:
+        return
+    view = app.view_functions[request.url_rule.endpoint]
+    seconds = time_limit(view, usual=settings.request_timeout, most=settings.max_request_timeout)
+    request.environ[EXCHANGE].take_route(request.url_rule.rule, seconds)
+
+
+def _leave_scopes(response: flask.Response) -> flask.Response:
+    # Flask runs these in the reverse order of registration: this one, the first, comes last.
+    if not response.is_streamed and (exchange := flask.request.environ.get(EXCHANGE)):
+        exchange.leave_scopes()
+    return response
+
+
+def _serve_openapi(app: flask.Flask) -> None:
+    @functools.cache
+    def document() -> dict[str, Any]:
+        return openapi.build(app, title=_title(app), version=_version(app), description="")
+
+    @app.get("/openapi.json")
+    def openapi_json() -> flask.Response:
+        return flask.jsonify(document())
+
+
+def _version(app: flask.Flask) -> str:
+    distributions = metadata.packages_distributions().get(app.name.partition(".")[0], [])
+    return metadata.version(distributions[0]) if distributions else "0"
+
+
+def _title(app: flask.Flask) -> str:
+    return app.name.partition(".")[0].replace("_", " ").capitalize()

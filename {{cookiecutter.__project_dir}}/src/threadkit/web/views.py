@@ -1,0 +1,163 @@
+"""Handlers that declare what they read and return, as plain annotated functions.
+
+    @items.patch("/<int:item_id>")
+    def rename(item_id: int, body: ItemPatch, headers: Preconditions) -> Answer[ItemView]: ...
+
+Beside the path's own parameters a handler may take ``body`` (a JSON document), ``query`` and
+``headers``, each annotated with a pydantic model. The return annotation is the answer's
+model. Validation and the OpenAPI document both come from there, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import flask
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from threadkit.errors import Invalid
+from threadkit.web.answers import Answer
+from threadkit.web.body import json_body, query_values
+
+SOURCES = ("body", "query", "headers")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What the signature of one handler says."""
+
+    view: Callable[..., Any]
+    inputs: dict[str, type[BaseModel]]
+    output: TypeAdapter[Any] | None
+    """None where there is no body, or where the handler builds its own response."""
+    status: int = 200
+    answer_headers: tuple[str, ...] = ()
+    problems: tuple[int, ...] = field(default=())
+
+    def __call__(self, **path: Any) -> flask.Response:
+        """Read, validate, call, answer."""
+        request = flask.request
+        for source, model in self.inputs.items():
+            path[source] = _READERS[source](model, request)
+        return self._respond(self.view(**path), request)
+
+    def _respond(self, result: Any, request: flask.Request) -> flask.Response:
+        if isinstance(result, flask.Response):
+            return result
+        if result is None:
+            response = flask.Response(status=204)
+            del response.headers["Content-Type"]
+            return response
+        body, status = result, self.status
+        if isinstance(result, Answer):
+            body, status = result.body, result.status
+        assert self.output is not None, f"{self.view.__qualname__} returns a value it does not name"
+        response = flask.Response(
+            self.output.dump_json(body, by_alias=True), status=status, mimetype="application/json"
+        )
+        if isinstance(result, Answer):
+            if result.location is not None:
+                response.headers["Location"] = result.location
+            if result.etag is not None:
+                response.set_etag(result.etag)
+                if request.method in ("GET", "HEAD"):
+                    response.make_conditional(request)
+        return response
+
+
+def operation(view: Callable[..., Any], *, problems: tuple[int, ...] = ()) -> Operation:
+    """Read a handler's signature; ``TypeError`` where it cannot be served."""
+    hints = typing.get_type_hints(view)
+    inputs: dict[str, type[BaseModel]] = {}
+    for name in inspect.signature(view).parameters:
+        if name not in SOURCES:
+            continue
+        model = hints.get(name)
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            msg = (
+                f"{view.__qualname__}: annotate {name!r} with a pydantic model, "
+                f"so that the kit can validate it; it has {model!r}."
+            )
+            raise TypeError(msg)
+        inputs[name] = model
+    if "return" not in hints:
+        msg = (
+            f"{view.__qualname__}: annotate what it returns: a pydantic model, Answer[Model], "
+            "None for 204, or flask.Response where it builds the answer itself."
+        )
+        raise TypeError(msg)
+    return _with_output(view, inputs, hints["return"], problems)
+
+
+def _with_output(
+    view: Callable[..., Any],
+    inputs: dict[str, type[BaseModel]],
+    returned: Any,
+    problems: tuple[int, ...],
+) -> Operation:
+    if returned is types.NoneType:
+        return Operation(view, inputs, None, status=204, problems=problems)
+    if isinstance(returned, type) and issubclass(returned, flask.Response):
+        return Operation(view, inputs, None, problems=problems)
+    origin = typing.get_origin(returned)
+    if isinstance(origin, type) and issubclass(origin, Answer):
+        (body,) = typing.get_args(returned)
+        return Operation(
+            view, inputs, TypeAdapter(body), origin.status, origin.headers, problems=problems
+        )
+    return Operation(view, inputs, TypeAdapter(returned), problems=problems)
+
+
+def as_view(declared: Operation) -> Callable[..., flask.Response]:
+    """A Flask view function that keeps the handler's name and carries its ``Operation``."""
+
+    @functools.wraps(declared.view)
+    def view(**path: Any) -> flask.Response:
+        return declared(**path)
+
+    view.operation = declared  # type: ignore[attr-defined]
+    return view
+
+
+def _read_body(model: type[BaseModel], request: flask.Request) -> BaseModel:
+    data = json_body(request)
+    try:
+        return model.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        raise _invalid("body", error) from error
+
+
+def _read_query(model: type[BaseModel], request: flask.Request) -> BaseModel:
+    try:
+        return model.model_validate(query_values(request.args))
+    except ValidationError as error:
+        raise _invalid("query", error) from error
+
+
+def _read_headers(model: type[BaseModel], request: flask.Request) -> BaseModel:
+    names = {f.alias or name.replace("_", "-") for name, f in model.model_fields.items()}
+    present = {name: request.headers[name] for name in names if name in request.headers}
+    try:
+        return model.model_validate(present, by_name=True, by_alias=True)
+    except ValidationError as error:
+        raise _invalid("headers", error) from error
+
+
+_READERS: dict[str, Callable[[type[BaseModel], flask.Request], BaseModel]] = {
+    "body": _read_body,
+    "query": _read_query,
+    "headers": _read_headers,
+}
+
+
+def _invalid(source: str, error: ValidationError) -> Invalid:
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    errors = [{"location": [source, *fault["loc"]], "message": fault["msg"]} for fault in faults]
+    count = "1 value is" if len(errors) == 1 else f"{len(errors)} values are"
+    return Invalid(f"{count} not acceptable in the {source}.", errors)
