@@ -1,0 +1,15 @@
+"""The admin address: health, metrics and, as rooms add routes, whatever an operator needs.
+
+It is served by a thread of each worker's own, outside gunicorn's pool, so that it answers
+when every request thread is stuck. Go services do the same with a second ``http.Server``.
+
+    app = AdminApp(runtime, {**ROUTES, "/debug/vars": vars_page})
+    runtime.add("admin", AdminServer(app))
+"""
+
+from __future__ import annotations
+
+from threadkit.admin.app import ROUTES, AdminApp, Route, problem
+from threadkit.admin.server import AdminServer
+
+__all__ = ["ROUTES", "AdminApp", "AdminServer", "Route", "problem"]

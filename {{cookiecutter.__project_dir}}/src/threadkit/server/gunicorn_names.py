@@ -1,0 +1,49 @@
+"""The names of gunicorn that this room relies on without their being documented.
+
+An upgrade that moves one fails its contract test by name instead of a service at night.
+
+``Arbiter.LISTENERS``        the public sockets, each of which prints as its address
+``Arbiter.WORKER_BOOT_ERROR``, ``APP_LOAD_ERROR``
+                             exit codes of a worker by which the master halts
+``Config.env_orig``          what the environment was; USR2 gives the new master a copy,
+                             made after ``pre_exec``
+``GUNICORN_PID``, ``GUNICORN_FD``, ``LISTEN_FDS``
+                             variables that say which sockets are inherited
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Final, cast
+
+from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
+
+BOOT_FAILURES: Final = frozenset({Arbiter.WORKER_BOOT_ERROR, Arbiter.APP_LOAD_ERROR})
+
+
+def listening(arbiter: Any) -> str:
+    """The public addresses that are bound, for people."""
+    return " ".join(str(listener) for listener in arbiter.LISTENERS)
+
+
+def inherits_sockets() -> bool:
+    """Whether the public sockets come from a former master or from systemd."""
+    return "GUNICORN_FD" in os.environ or "LISTEN_FDS" in os.environ
+
+
+def replaces_a_master() -> bool:
+    """Whether this process is the new master that USR2 makes."""
+    return "GUNICORN_PID" in os.environ
+
+
+def environment_of_next_master(arbiter: Any) -> dict[str, str]:
+    """What a hook adds here in ``pre_exec`` is in the new master's environment."""
+    return cast("dict[str, str]", arbiter.cfg.env_orig)
+
+
+def exit_code() -> int:
+    """With which code this worker is about to end; 0 where nothing says otherwise."""
+    error = sys.exc_info()[1]
+    code = error.code if isinstance(error, SystemExit) else 0
+    return code if isinstance(code, int) else int(code is not None)

@@ -1,0 +1,118 @@
+"""What happens around the workers: gunicorn's server hooks, in the order of a life.
+
+    master   on_starting → when_ready → (on_reload | pre_exec)* → child_exit* → on_exit
+    worker   post_worker_init → (worker_int) → worker_exit
+
+The master binds and cleans up; a worker starts the runtime of its application after the
+fork and closes it before it leaves. What happens at a stop belongs into ``worker_exit``:
+``worker_int`` is called for SIGINT and SIGQUIT, but not for SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from threadkit import listeners, peers, runtime
+from threadkit.server import addresses, boot, gunicorn_names, metrics_folder
+from threadkit.settings import Settings, available_cpus
+
+log = structlog.get_logger("threadkit.server")
+
+
+class Hooks:
+    """The hooks of one reading of the configuration."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def by_name(self) -> dict[str, Callable[..., None]]:
+        """Every hook, by the name of gunicorn's setting."""
+        return {
+            "on_starting": self.on_starting,
+            "when_ready": self.when_ready,
+            "on_reload": self.on_reload,
+            "pre_exec": self.pre_exec,
+            "post_worker_init": self.post_worker_init,
+            "worker_int": self.worker_int,
+            "worker_exit": self.worker_exit,
+            "child_exit": self.child_exit,
+            "on_exit": self.on_exit,
+        }
+
+    def on_starting(self, arbiter: Any) -> None:
+        """Before anything is bound or forked."""
+        if not gunicorn_names.inherits_sockets() and not arbiter.cfg.reuse_port:
+            for address in arbiter.cfg.address:
+                addresses.check_public(address)
+        addresses.bind_admin(self._settings.admin_bind)
+        peers.claim()
+
+    def when_ready(self, arbiter: Any) -> None:
+        """Both addresses are bound; the workers come next. Says what was decided."""
+        cfg, settings = arbiter.cfg, self._settings
+        log.info(
+            "serving",
+            address=gunicorn_names.listening(arbiter),
+            admin=f"http://{settings.admin_bind}" if settings.admin_bind else "off",
+            workers=cfg.workers,
+            threads=cfg.threads,
+            concurrency=settings.concurrency,
+            cpus=available_cpus(),
+            request_timeout=settings.request_timeout,
+            graceful_timeout=cfg.graceful_timeout,
+        )
+
+    def on_reload(self, arbiter: Any) -> None:
+        """SIGHUP; this is the new configuration. The admin listener is kept."""
+        log.info("configuration read again", workers=arbiter.cfg.workers)
+
+    def pre_exec(self, arbiter: Any) -> None:
+        """USR2, in the child that becomes the new master: both share the admin address."""
+        addresses.hand_over_admin(gunicorn_names.environment_of_next_master(arbiter))
+
+    def post_worker_init(self, worker: Any) -> None:
+        """The application is loaded: start what it needs, in this process."""
+        global _serving
+        _serving = runtime.current()
+
+    def worker_int(self, worker: Any) -> None:
+        """SIGINT or SIGQUIT in the worker, which is about to leave."""
+        # Ctrl-C reaches the whole process group, so SIGINT is followed by the master's
+        # SIGQUIT, whose SystemExit would be raised in the midst of leaving and skip it.
+        _leave_in_peace()
+
+    def worker_exit(self, arbiter: Any, worker: Any) -> None:
+        """In the worker, as its last act; for a worker that vanished also in the master."""
+        if worker.pid != os.getpid():
+            return
+        _leave_in_peace()
+        try:
+            if _serving is not None:
+                _serving.close()
+        finally:
+            boot.settle(gunicorn_names.exit_code())
+
+    def child_exit(self, arbiter: Any, worker: Any) -> None:
+        """In the master, once a worker is gone."""
+        metrics_folder.worker_died(worker.pid)
+
+    def on_exit(self, arbiter: Any) -> None:
+        """In the master, last of all."""
+        listeners.set_admin(None)
+        peers.release()
+        metrics_folder.release()
+
+
+_serving: runtime.Runtime | None = None
+
+
+def _leave_in_peace() -> None:
+    # A function and not SIG_IGN: a signal that is pending already would complain of that.
+    # Who does not leave in time is killed by the master all the same.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, lambda *_: None)
