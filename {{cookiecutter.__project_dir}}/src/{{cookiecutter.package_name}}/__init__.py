@@ -1,0 +1,1 @@
+"""Your service. How it runs is in ``threadkit``; what it is for is here."""
