@@ -22,7 +22,8 @@ demo: install ## bake the default service into .demo/ and serve it until Ctrl-C
 		find $(DEMO) -mindepth 1 -maxdepth 1 ! -name .venv ! -name var -exec rm -rf {} +; fi
 	@HOME=$$PWD/.demo $(BIN)/cookiecutter .demo/template --no-input --default-config \
 		--overwrite-if-exists -o .demo
-	@exec $(MAKE) --no-print-directory -C $(DEMO) run
+	@trap : INT; $(MAKE) --no-print-directory -C $(DEMO) run || { \
+		status=$$?; test $$status -eq 130 || exit $$status; } # 130: Ctrl-C, which is no error
 
 test: lint ## run everything that CI runs
 	@$(BIN)/python -m pytest

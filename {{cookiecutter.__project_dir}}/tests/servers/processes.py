@@ -74,14 +74,19 @@ class Unprivileged:
         self._own(path)
         return path
 
-    def reachable(self, program: Path) -> Path:
-        """``program``, or a copy of what it is installed in where its user may not go."""
+    def reachable(self, program: Path, *libraries: Path) -> Path:
+        """``program``, or a copy of its installation where its user may not go.
+
+        ``libraries`` are folders that it finds by their place beside the installation.
+        """
         if self.run(program, "--version", check=False):
             return program
+        installation = program.parents[1]
+        base = Path(os.path.commonpath([installation, *libraries]))
         copy = self.folder / "installed"
-        if not copy.exists():
-            shutil.copytree(program.parents[1], copy, symlinks=True)
-        return copy / program.parent.name / program.name
+        for folder in (installation, *libraries):
+            shutil.copytree(folder, copy / folder.relative_to(base), symlinks=True)
+        return copy / program.relative_to(base)
 
     def run(self, program: Path, *arguments: str, check: bool = True) -> bool:
         """Run a program to its end; whether it succeeded."""

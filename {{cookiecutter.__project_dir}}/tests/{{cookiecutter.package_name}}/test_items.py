@@ -93,6 +93,12 @@ def test_an_item_that_is_not_acceptable_is_422(client: FlaskClient, body: object
     assert client.post("/v1/items", json=body).status_code == 422
 
 
+def test_a_price_may_be_written_with_a_fraction_of_nothing(client: FlaskClient) -> None:
+    """JSON has one kind of number, and 250.0 is an integer to JSON Schema."""
+    answer = client.post("/v1/items", json={"name": "tea", "price_cents": 250.0})
+    assert answer.get_json()["price_cents"] == 250
+
+
 def test_an_empty_patch_is_422(client: FlaskClient, item: TestResponse) -> None:
     assert client.patch(item.headers["Location"], json={}).status_code == 422
     assert client.patch(item.headers["Location"], json={"name": None}).status_code == 422

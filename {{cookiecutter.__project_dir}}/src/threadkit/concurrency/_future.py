@@ -58,11 +58,16 @@ class Task(ScopedFuture[T]):
 
     def __init__(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__()
-        self.name = describe(fn)
+        self._fn = fn
         self.context: Context | None = copy_context()
         self.call: tuple[Callable[..., T], tuple[Any, ...], dict[str, Any]] | None
         self.call = (fn, args, kwargs)
         self.queued_at: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The function's name, for reports."""
+        return describe(self._fn)
 
     def run(self) -> None:
         """Run it here and now, unless it was cancelled; everything it raises is kept."""

@@ -343,6 +343,7 @@ class CancelScope:
     ) -> bool:
         if self._state != "active":
             raise RuntimeError(f"{self!r} is not open: enter it with `with` and leave it once")
+        own = isinstance(exc, Cancelled) and exc.scope is self
         at_home = threading.get_ident() == self._thread
         if at_home:
             self._step_out()
@@ -358,17 +359,19 @@ class CancelScope:
             if self._callbacks:
                 self._callbacks = None  # forgotten, not called: the block is over
                 self._stop_timer()
+            # What the block raised was its deadline if nobody recorded another cause.
+            cause = self._expiry() if own else Cause(self, _LEFT, "left")
             stragglers = self._cause is None and (self._children or self._waiters)
             if self._cause is None and not stragglers:
-                self._cause = Cause(self, _LEFT, "left")
+                self._cause = cause
         if stragglers:
-            self._deliver(Cause(self, _LEFT, "left"))
+            self._deliver(cause)
         if not at_home:
             raise RuntimeError(
                 f"{self!r} was left in another thread than it was entered in: give tasks a scope "
                 "of their own, or start them with a TaskGroup, which does"
             )
-        if self._swallows and isinstance(exc, Cancelled) and exc.scope is self:
+        if own and self._swallows:
             self.cancelled_caught = True
             return True
         return False

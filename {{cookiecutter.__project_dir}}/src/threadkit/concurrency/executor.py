@@ -175,12 +175,7 @@ class BoundedExecutor(Executor):
     def _start(self, item: Task[Any] | HelpTicket) -> None:
         """Give an item that has its place in _running to the pool's threads."""
         try:
-            with self._lock:
-                pool = self._pool
-                if pool is None:
-                    pool = self._pool = ThreadPoolExecutor(
-                        self.max_workers, self.name, initializer=self._adopt_thread
-                    )
+            pool = self._pool or self._make_pool()
             # The pool may start a thread in here, and from Python 3.14 on that can inherit the
             # context: an empty one, or the first request's deadline would stay for ever.
             Context().run(pool.submit, self._work, [item])
@@ -188,6 +183,14 @@ class BoundedExecutor(Executor):
             with self._lock:
                 self._running.discard(item)
             raise
+
+    def _make_pool(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(
+                    self.max_workers, self.name, initializer=self._adopt_thread
+                )
+            return self._pool
 
     def _adopt_thread(self) -> None:
         self._threads.add(threading.current_thread())

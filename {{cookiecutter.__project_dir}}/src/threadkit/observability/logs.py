@@ -96,9 +96,11 @@ class _RootHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Without the handler's lock: ``emit`` shares nothing, and a write is one call."""
-        if not self.filter(record):
+        passed: Any = self.filter(record)
+        if not passed:
             return False
-        self.emit(record)
+        # From 3.12 on a filter may answer with a record of its own.
+        self.emit(passed if isinstance(passed, logging.LogRecord) else record)
         return True
 
     def emit(self, record: logging.LogRecord) -> None:

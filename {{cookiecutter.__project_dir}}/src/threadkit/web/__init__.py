@@ -7,7 +7,17 @@ A handler module needs these names; ``install`` is for the kit.
 
 from threadkit.web.answers import Accepted, Answer, Created
 from threadkit.web.blueprint import Blueprint
-from threadkit.web.inputs import Payload, Preconditions
+from threadkit.web.inputs import WHOLE, Payload, Preconditions, absent
 from threadkit.web.install import install
 
-__all__ = ["Accepted", "Answer", "Blueprint", "Created", "Payload", "Preconditions", "install"]
+__all__ = [
+    "WHOLE",
+    "Accepted",
+    "Answer",
+    "Blueprint",
+    "Created",
+    "Payload",
+    "Preconditions",
+    "absent",
+    "install",
+]

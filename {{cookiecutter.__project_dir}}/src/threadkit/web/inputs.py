@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from werkzeug.http import parse_etags
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""For ``Annotated[int, Field(…), WHOLE]``: an integer as JSON Schema understands it, where 5.0
+is one and "5" and true are none. It stands last, or the schema loses the bounds."""
 
 
 class Payload(BaseModel):
@@ -14,6 +25,15 @@ class Payload(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def absent() -> Any:
+    """The default of a field that a caller may leave out, and that is then not set at all.
+
+    ``model_dump(exclude_unset=True)`` gives those that were sent. In the OpenAPI document such
+    a field is optional, without a default, and null is no value for it.
+    """
+    return Field(default=None, json_schema_extra=lambda schema: schema.pop("default", None))
 
 
 class Preconditions(BaseModel):

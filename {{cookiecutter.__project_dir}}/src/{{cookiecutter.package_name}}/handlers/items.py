@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from threadkit import deadline
-from threadkit.web import Accepted, Answer, Blueprint, Created, Payload, Preconditions
+from threadkit.web import (
+    WHOLE,
+    Accepted,
+    Answer,
+    Blueprint,
+    Created,
+    Payload,
+    Preconditions,
+    absent,
+)
 
 from ..services import items
 from ..services.items import ItemPage, ItemView, Overview
@@ -18,7 +27,7 @@ blueprint = Blueprint("items", __name__, url_prefix="/v1/items")
 Name = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
-PriceCents = Annotated[int, Field(ge=0, le=2**63 - 1)]
+PriceCents = Annotated[int, Field(ge=0, le=2**63 - 1), WHOLE]
 
 
 class NewItem(Payload):
@@ -31,8 +40,10 @@ class NewItem(Payload):
 class ItemPatch(Payload):
     """The fields to change; those that are absent stay as they are."""
 
-    name: Name = ""
-    price_cents: PriceCents = 0
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    name: Name = absent()
+    price_cents: PriceCents = absent()
 
     @model_validator(mode="after")
     def _changes_something(self) -> ItemPatch:

@@ -44,6 +44,19 @@ def test_a_request_that_leads_nowhere(
     assert problem(client.open(path, method=method))["status"] == status
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+@pytest.mark.parametrize("number", [2**63, 2**64, 10**19, 10**30])
+def test_an_id_beyond_64_bits_is_404_for_every_method(
+    client: FlaskClient, problem: Any, method: str, number: int
+) -> None:
+    assert problem(client.open(f"/notes/{number}", method=method))["status"] == 404
+
+
+@pytest.mark.parametrize("number", [0, 9, 10, 10**18, 2**63 - 1])
+def test_an_id_of_64_bits_is_found(client: FlaskClient, number: int) -> None:
+    assert client.get(f"/notes/{number}").status_code == 200
+
+
 def test_a_wrong_method_names_the_right_ones(client: FlaskClient, problem: Any) -> None:
     answer = client.patch("/notes")
     assert answer.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
