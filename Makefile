@@ -48,7 +48,7 @@ lock: install ## resolve requirements.txt and the service's requirements/*.txt a
 	@rm -rf .cache/lock && $(BIN)/python tests/snapshot.py .cache/lock/template
 	@HOME=$$PWD/.cache/lock $(BIN)/cookiecutter .cache/lock/template --no-input --default-config -o .cache/lock
 	@$(MAKE) --no-print-directory -C .cache/lock/my-service lock
-	@cp .cache/lock/my-service/requirements/*.txt '$(SERVICE)/requirements/'
+	@cp .cache/lock/my-service/requirements/*.txt '$(SERVICE)/requirements/' && rm -rf .cache/lock
 
 clean: ## remove .venv, .demo and caches
 	@rm -rf .venv .demo .cache

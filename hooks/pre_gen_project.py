@@ -87,16 +87,20 @@ def package_fault(value: object) -> str | None:
 
 def faults(answers: dict[str, object]) -> list[str]:
     """Every unfit answer as one line: option, value, what is wrong and what to do."""
-    found = {option: text_fault(option, answers[option]) for option in LONGEST_TEXT}
-    found["project_slug"] = slug_fault(answers["project_slug"], answers["__project_dir"])
-    found["package_name"] = package_fault(answers["package_name"])
+    found = {
+        "project_name": text_fault("project_name", answers["project_name"]),
+        "project_slug": slug_fault(answers["project_slug"], answers["__project_dir"]),
+        "package_name": package_fault(answers["package_name"]),
+        "description": text_fault("description", answers["description"]),
+        "author": text_fault("author", answers["author"]),
+    }
     for option, choices in CHOICES.items():
         if answers[option] not in choices:
             found[option] = f"is not on offer; choose {', '.join(choices)}"
     return [
-        f"{option}={shortened(answers[option])} {found[option]}."
-        for option in answers
-        if found.get(option)
+        f"{option}={shortened(answers[option])} {fault}."
+        for option, fault in found.items()
+        if fault
     ]
 
 

@@ -104,7 +104,8 @@ def project(bake: Bake, service: Path, tmp_path: Path) -> Path:
     (folder / ".venv").mkdir()
     for path in service.iterdir():
         (folder / ".venv" / path.name).symlink_to(path)
-    (folder / ".venv" / ".installed").touch()
+    installed = [folder / "requirements" / "dev.txt", folder / "pyproject.toml"]
+    (folder / ".venv" / ".installed").write_text("".join(p.read_text() for p in installed))
     return folder
 
 
@@ -114,7 +115,7 @@ def test_make_demo_serves_a_fresh_bake_twice_and_stops_cleanly(
     """From a copy without git or environment: everything is made by the command itself."""
     folder = snapshot.copy(tmp_path / "clone", template)
     environment = _environment()
-    for _ in range(2):
+    for installs in (2, 0):
         with _terminal(["make", "demo"], folder, environment) as terminal:
             terminal.read_until("Listening at")
             assert _status(environment["BIND"], "/readyz") == 200
@@ -124,6 +125,7 @@ def test_make_demo_serves_a_fresh_bake_twice_and_stops_cleanly(
         assert f"http://{environment['BIND']}" in terminal.output
         assert terminal.output.count("curl ") == 3
         assert "Traceback" not in terminal.output
+        assert terminal.output.count("Installing ") == installs
         assert "***" not in terminal.output
     assert (folder / ".demo" / "my-service" / "var" / "app.db").is_file()
     assert {p.name for p in folder.iterdir()} - {p.name for p in template.iterdir()} == {
@@ -190,7 +192,7 @@ def test_make_revision_writes_a_migration_that_is_clean(project: Path) -> None:
         )
 
     make("migrate")
-    make("revision", 'm=add what\'s "new"')
+    make("revision", "m=add what's new")
     (written,) = (project / "migrations" / "versions").glob("*_add_what_s_new.py")
     ruff = str(project / ".venv" / "bin" / "ruff")
     for check in (["check"], ["format", "--check"]):

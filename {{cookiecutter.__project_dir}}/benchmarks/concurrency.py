@@ -86,7 +86,7 @@ def loop(statement: str, times: int = 5_000, /, **names: object) -> Side:
     space: dict[str, object] = {"clock": perf_counter, "rounds": range(times), **names}
     exec(code, space)  # noqa: S102 - the statements stand in this file
     run = space["round"]
-    assert callable(run)  # noqa: S101
+    assert callable(run)
     return lambda: run() / times
 
 
@@ -255,7 +255,7 @@ def wake_by_locks(count: int) -> float:
         for lock in locks:
             lock.release()
 
-    return wake(count, lambda: locks[next(numbers)].acquire(), release)
+    return wake(count, lambda: locks[next(numbers)].acquire(), release)  # noqa: PLW0108 - drawn in each
 
 
 def wakings() -> list[Figure]:
@@ -279,9 +279,7 @@ def loads() -> list[Figure]:
     figures = []
     for text, fails in [("", False), (", failing", True)]:
         cache: Cache[str, int] = Cache(10)
-        times = []
-        for round_ in range(5):
-            times.append(_miss(cache, f"key {round_}", fails))
+        times = [_miss(cache, f"key {round_}", fails) for round_ in range(5)]
         count = cache.stats()["loads"] / 5
         figures.append(Figure(f"100 threads miss a key{text}: loads", count, 0, 1, ""))
         took = statistics.median(times) * 1e3

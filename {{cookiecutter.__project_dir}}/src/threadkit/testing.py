@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Collection, Iterator
-from time import monotonic
+from time import monotonic, sleep
 
 import flask
 import pytest
@@ -46,13 +46,20 @@ def wait_for_threads(
 ) -> list[threading.Thread]:
     """The threads beyond the known ones that are still alive after `grace` seconds."""
     end = monotonic() + grace
-    for thread in threading.enumerate():
-        if thread in known or _has_owner(thread):
-            continue
-        thread.join(max(0.0, end - monotonic()))
-    return [
-        thread for thread in threading.enumerate() if thread not in known and not _has_owner(thread)
-    ]
+    while True:
+        leaked = [
+            thread
+            for thread in threading.enumerate()
+            if thread not in known and not _has_owner(thread)
+        ]
+        left = end - monotonic()
+        if not leaked or left <= 0:
+            return leaked
+        for thread in leaked:
+            if thread.ident is None:  # on its way up: it can be joined when it has started
+                sleep(0.001)
+            else:
+                thread.join(min(left, 0.05))
 
 
 def describe_threads(threads: Collection[threading.Thread]) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import urllib3
 
 from ..servers.processes import eventually
 from ..servers.service import Service
@@ -33,6 +36,33 @@ def test_it_ends_with_status_0_and_leaves_nothing(
     assert [r for r in service.records() if r["level"] in ("warning", "error", "critical")] == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_busy_service_ends_as_well(start: Start, number: signal.Signals) -> None:
+    """A signal comes in the midst of whatever the main thread of a worker is doing."""
+    service = start()
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                service.ask("GET", "/livez")
+            except urllib3.exceptions.HTTPError:
+                continue
+
+    with ThreadPoolExecutor(6) as asking:
+        try:
+            for _ in range(6):
+                asking.submit(ask)
+            eventually(lambda: len(service.records("request")) > 300, what="it is busy")
+            service.send(number, group=True)
+            began = time.monotonic()
+            assert service.wait(seconds=15) == 0
+            assert time.monotonic() - began < 5
+        finally:
+            stop.set()
+    assert service.left_behind() == []
+
+
 def test_a_stop_during_the_start_leaves_nothing(start: Start) -> None:
     service = start(ready=False)
     eventually(lambda: "Starting gunicorn" in service.stdout(), what="the master starts")
@@ -55,13 +85,16 @@ def test_a_restart_keeps_the_data(start: Start, database_url: str) -> None:
 def test_a_reload_keeps_serving_and_keeps_the_metrics(start: Start) -> None:
     service = start()
     old = service.pids()
-    statuses: list[int] = []
+    heard: list[tuple[str, int | str]] = []
     stop = threading.Event()
 
     def keep_asking() -> None:
         while not stop.is_set():
-            statuses.append(service.ask("GET", "/v1/items").status)
-            statuses.append(service.ask("GET", "/livez", admin=True).status)
+            for path, admin in (("/v1/items", False), ("/livez", True)):
+                try:
+                    heard.append((path, service.ask("GET", path, admin=admin).status))
+                except urllib3.exceptions.HTTPError as error:
+                    heard.append((path, repr(error)))
             # A connection that is kept alive may be closed by a worker that leaves, which
             # is no fault of a client that opens one for each request.
             service.http.clear()
@@ -76,7 +109,7 @@ def test_a_reload_keeps_serving_and_keeps_the_metrics(start: Start) -> None:
     finally:
         stop.set()
         asking.join(20)
-    assert set(statuses) == {200}
+    assert set(heard) == {("/v1/items", 200), ("/livez", 200)}
     assert len(service.records("serving")) == 1
     text = service.ask("GET", "/metrics", admin=True).data.decode()
     counted = sum(

@@ -35,6 +35,9 @@ _OTHER_PLACES: Final = 6
 """Exchanges at once up to which a path is still served. The probes' exceed the others', so
 that six profiles or scrapes in progress leave them room; no more than 8 threads in all."""
 
+_LEAVE: Final = 0.25
+"""Seconds that a closing server still listens to clients which have connected already."""
+
 _MOST_WAITING: Final = 64
 _LARGEST_HEAD: Final = 32 * 1024
 
@@ -106,7 +109,7 @@ class AdminServer:
         if thread is None or wake is None:
             return
         os.close(wake)  # readable at the other end: end of file
-        thread.join(self._patience)
+        thread.join(self._patience + _LEAVE)
         until = time.monotonic() + self._patience
         for exchange in self._exchanges:
             exchange.join(max(0.0, until - time.monotonic() - self._patience / 2))
@@ -136,22 +139,31 @@ class AdminServer:
     def _serve(
         self, selector: selectors.BaseSelector, listener: socket.socket, stopped: int
     ) -> None:
-        while True:
-            for key, _ in selector.select(self._until_next_drop()):
+        until: float | None = None  # set once close() has been called
+        while until is None or (self._waiting and time.monotonic() < until):
+            for key, _ in selector.select(self._until_next_drop(until)):
                 if key.fileobj == stopped:
-                    return
-                if key.fileobj is listener:
-                    self._accept(selector, listener)
+                    # Whoever has connected may be about to ask: a probe that a leaving
+                    # worker has accepted must not fail because another one takes over.
+                    until = time.monotonic() + _LEAVE
+                    selector.unregister(listener)
+                    selector.unregister(stopped)
+                elif key.fileobj is listener:
+                    if until is None:
+                        self._accept(selector, listener)
                 elif (waiting := self._waiting.get(key.fileobj)) is not None:  # type: ignore[call-overload]
                     self._read(selector, waiting)
             now = time.monotonic()
             for late in [w for w in self._waiting.values() if w.until <= now]:
                 self._drop(selector, late)
 
-    def _until_next_drop(self) -> float | None:
+    def _until_next_drop(self, until: float | None) -> float | None:
         # All have the same patience, so the first that came is the first to go.
         first = next(iter(self._waiting.values()), None)
-        return None if first is None else max(0.0, first.until - time.monotonic())
+        if first is None:
+            return None
+        soonest = first.until if until is None else min(first.until, until)
+        return max(0.0, soonest - time.monotonic())
 
     def _accept(self, selector: selectors.BaseSelector, listener: socket.socket) -> None:
         if len(self._waiting) >= _MOST_WAITING:

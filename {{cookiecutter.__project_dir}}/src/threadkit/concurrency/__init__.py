@@ -10,6 +10,7 @@ service around it: outside any scope there is simply no deadline.
 
 from __future__ import annotations
 
+from ._places import ShutdownReport
 from .background import Background, DrainReport, background
 from .bulkhead import Bulkhead
 from .bus import InvalidationBus, apply_invalidation, attach_invalidation_bus
@@ -17,7 +18,7 @@ from .cache import Cache
 from .cached import CachedFunction, cached
 from .cancel_scope import CancelScope, live_scopes
 from .errors import Cancelled, Closed, DeadlineExceeded, ExpiredInLine, Saturated
-from .executor import BoundedExecutor, ShutdownReport
+from .executor import BoundedExecutor
 from .group import TaskGroup
 from .maps import CopyOnWriteMap
 from .pool import ObjectPool

@@ -76,7 +76,8 @@ class Task(ScopedFuture[T]):
         if call is None or context is None or not self.set_running_or_notify_cancel():
             return
         try:
-            result = context.run(_call, *call)
+            fn, args, kwargs = call
+            result = context.run(_call, fn, args, kwargs)
         except BaseException as error:
             self.set_exception(error)
             # The error's traceback holds this frame, so this frame must not hold the future:

@@ -21,12 +21,12 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import Context
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from ._future import ScopedFuture, Task
 from ._parking import Parker
+from ._places import HelpTicket, Seat, ShutdownReport, Submitter
 from .cancel_scope import current
 from .errors import Cancelled, Closed, DeadlineExceeded, ExpiredInLine, Saturated
 from .registry import register
@@ -39,43 +39,12 @@ Rejection = Literal["abort", "caller_runs", "discard", "discard_oldest"]
 _REJECTIONS = ("abort", "caller_runs", "discard", "discard_oldest")
 _numbers = itertools.count(1)
 
+LINGER = 0.05
+"""Seconds that a worker sits by for the next task before it goes back to the pool.
 
-class HelpTicket:
-    """A request for a worker's help with work that its owner could also do itself.
-
-    Task groups and caches lend themselves threads this way. Tickets take no place in the queue,
-    and a ticket that nobody redeems harms nobody: its owner takes it back.
-    """
-
-    __slots__ = ("_redeem", "name", "queued_at")
-
-    def __init__(self, redeem: Callable[[HelpTicket], object], name: str) -> None:
-        self._redeem = redeem  # must not raise
-        self.name = name
-        self.queued_at = 0.0
-
-    def run(self) -> None:
-        """Called by the worker."""
-        self._redeem(self)
-
-
-@dataclass(frozen=True)
-class ShutdownReport:
-    """What a shutdown left, by name: `cancelled` never ran, `left` had not ended in time."""
-
-    cancelled: tuple[str, ...]
-    left: tuple[str, ...]
-
-
-class _Submitter:
-    """A thread that waits for a free place with a task in its hands."""
-
-    __slots__ = ("closed", "parker", "task")
-
-    def __init__(self, task: Task[Any]) -> None:
-        self.task = task
-        self.parker = Parker()
-        self.closed = False
+Waking a worker that sits by is cheaper than the pool's own hand-over. It may not be long: the end
+of the interpreter waits for it.
+"""
 
 
 class BoundedExecutor(Executor):
@@ -130,7 +99,8 @@ class BoundedExecutor(Executor):
         self._running: set[Task[Any] | HelpTicket] = set()
         self._queue: deque[Task[Any]] = deque()
         self._tickets: dict[HelpTicket, None] = {}
-        self._line: deque[_Submitter] = deque()
+        self._line: deque[Submitter] = deque()
+        self._seats: list[Seat] = []
         self._idle_waiters: list[Parker] = []
         self._submitted = self._completed = self._rejected = self._discarded = 0
         self._waited = self._longest_wait = 0.0
@@ -148,17 +118,16 @@ class BoundedExecutor(Executor):
             self._refuse_if_closed()
             self._submitted += 1
             place = self._find_place(task)
-        if place == "worker":
+        if place == "new thread":
             self._start(task)
         elif place is None:
             self._submit_when_full(task)
         return task
 
-    def _find_place(self, task: Task[Any]) -> Literal["worker", "queue"] | None:
+    def _find_place(self, task: Task[Any]) -> Literal["worker", "new thread", "queue"] | None:
         # Under _lock.
         if len(self._running) < self.max_workers:
-            self._running.add(task)
-            return "worker"
+            return "new thread" if self._engage(task) else "worker"
         if len(self._queue) < self.queue_size:
             self._enqueue(task)
             return "queue"
@@ -171,6 +140,17 @@ class BoundedExecutor(Executor):
     def _enqueue(self, task: Task[Any]) -> None:
         task.queued_at = monotonic()
         self._queue.append(task)
+
+    def _engage(self, item: Task[Any] | HelpTicket) -> bool:
+        """Give an item to a worker that sits by. True: there is none, the caller must `_start`."""
+        # Under _lock.
+        self._running.add(item)
+        if not self._seats:
+            return True
+        seat = self._seats.pop()  # the last to sit down: its caches are the warmest
+        seat.item = item
+        seat.parker.unpark()
+        return False
 
     def _start(self, item: Task[Any] | HelpTicket) -> None:
         """Give an item that has its place in _running to the pool's threads."""
@@ -221,7 +201,7 @@ class BoundedExecutor(Executor):
                 self._enqueue(task)
                 self._rejected += 1
                 self._discarded += 1
-        if place == "worker":
+        if place == "new thread":
             self._start(task)
         if oldest is not None:
             self._discard(oldest)
@@ -237,7 +217,7 @@ class BoundedExecutor(Executor):
         )
 
     def _wait_for_place(self, task: Task[Any]) -> bool:
-        submitter = _Submitter(task)
+        submitter = Submitter(task)
         end = monotonic() + self.max_wait
         with self._lock:
             self._line.append(submitter)
@@ -265,7 +245,7 @@ class BoundedExecutor(Executor):
             raise self._left_line(error)
         return not unserved
 
-    def _is_in_line(self, submitter: _Submitter) -> bool:
+    def _is_in_line(self, submitter: Submitter) -> bool:
         with self._lock:
             return submitter in self._line
 
@@ -282,8 +262,9 @@ class BoundedExecutor(Executor):
         starting: list[Task[Any]] = []
         with self._lock:
             while self._line and len(self._running) < self.max_workers:
-                starting.append(self._take_from_line())
-                self._running.add(starting[-1])
+                task = self._take_from_line()
+                if self._engage(task):
+                    starting.append(task)
             while self._line and len(self._queue) < self.queue_size:
                 self._enqueue(self._take_from_line())
         for task in starting:
@@ -301,9 +282,9 @@ class BoundedExecutor(Executor):
         with self._lock:
             if self._closed:
                 return False
-            start = len(self._running) < self.max_workers
-            if start:
-                self._running.add(ticket)
+            start = False
+            if len(self._running) < self.max_workers:
+                start = self._engage(ticket)
             else:
                 ticket.queued_at = monotonic()
                 self._tickets[ticket] = None
@@ -316,8 +297,9 @@ class BoundedExecutor(Executor):
         with self._lock:
             if self._closed or len(self._running) >= self.max_workers:
                 return False
-            self._running.add(ticket)
-        self._start(ticket)
+            start = self._engage(ticket)
+        if start:
+            self._start(ticket)
         return True
 
     def take_back(self, ticket: HelpTicket) -> None:
@@ -330,12 +312,15 @@ class BoundedExecutor(Executor):
     def _work(self, box: list[Task[Any] | HelpTicket]) -> None:
         # A box that is emptied: the pool's own frames keep their arguments, a failure's traceback
         # keeps those frames, and the future keeps the failure.
-        item: Task[Any] | HelpTicket | None = box.pop()
-        while item is not None:
-            item.run()
-            item = self._next(item)
+        work: Task[Any] | HelpTicket | Seat | None = box.pop()
+        while work is not None:
+            if isinstance(work, Seat):
+                work = self._sit(work)
+            else:
+                work.run()
+                work = self._next(work)
 
-    def _next(self, done: Task[Any] | HelpTicket) -> Task[Any] | HelpTicket | None:
+    def _next(self, done: Task[Any] | HelpTicket) -> Task[Any] | HelpTicket | Seat | None:
         with self._lock:
             self._running.discard(done)
             if isinstance(done, Task):
@@ -344,17 +329,32 @@ class BoundedExecutor(Executor):
             if item is not None:
                 self._running.add(item)
                 self._count_wait(monotonic() - item.queued_at)
-            elif not self._running:
+                return item
+            if not self._running:
                 for parker in self._idle_waiters:
                     parker.unpark()
-            return item
+            if self._closed:
+                return None
+            # In the same breath, so that a worker is always running or seated: one in between
+            # would be missed by a submit, whose task would wait in the pool behind it.
+            seat = Seat()
+            self._seats.append(seat)
+            return seat
+
+    def _sit(self, seat: Seat) -> Task[Any] | HelpTicket | None:
+        seat.parker.park(LINGER)
+        with self._lock:
+            if seat.item is None and seat in self._seats:
+                self._seats.remove(seat)
+            return seat.item
 
     def _pick(self) -> Task[Any] | HelpTicket | None:
         """The oldest of what waits, so that neither tasks nor tickets starve the other."""
-        ticket = next(iter(self._tickets), None)
-        if ticket is not None and (not self._queue or ticket.queued_at < self._queue[0].queued_at):
-            del self._tickets[ticket]
-            return ticket
+        if self._tickets:
+            ticket = next(iter(self._tickets))
+            if not self._queue or ticket.queued_at < self._queue[0].queued_at:
+                del self._tickets[ticket]
+                return ticket
         task: Task[Any] | None = None
         if self._queue:
             task = self._queue.popleft()
@@ -396,6 +396,9 @@ class BoundedExecutor(Executor):
                 submitter.parker.unpark()
             self._line.clear()
             self._tickets.clear()  # their owners do the work themselves
+            for seat in self._seats:
+                seat.parker.unpark()
+            self._seats.clear()
         cancelled = tuple(task.name for task in dropped if task.cancel())
         idle = self._wait_until_idle(timeout) if wait else False
         with self._lock:

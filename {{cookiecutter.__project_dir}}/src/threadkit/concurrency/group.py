@@ -21,9 +21,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from ._future import Task
 from ._parking import Parker
+from ._places import HelpTicket
 from .cancel_scope import CancelScope, current
 from .errors import Cancelled
-from .executor import BoundedExecutor, HelpTicket
+from .executor import BoundedExecutor
 from .shared_executor import shared_executor
 
 P = ParamSpec("P")
@@ -186,9 +187,15 @@ class TaskGroup:
                 lent = self._pool().lend(ticket)
             except RuntimeError:
                 pass  # no thread can be started (a limit, the interpreter's end): join runs it
-            if not lent:
-                with self._lock:
+            with self._lock:
+                # The join may have run everything meanwhile and taken its tickets back, this one
+                # too soon.
+                late = self._state == "joined"
+                if not lent:
                     self._tickets.discard(ticket)
+            if late:
+                self._pool().take_back(ticket)
+            if late or not lent:
                 return
 
     # Running

@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import threading
 
-from .executor import BoundedExecutor, ShutdownReport
+from ._places import ShutdownReport
+from .executor import BoundedExecutor
 
 # Guards the three names below.
 _lock = threading.Lock()

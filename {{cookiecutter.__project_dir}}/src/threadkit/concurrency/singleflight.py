@@ -21,9 +21,9 @@ from types import TracebackType
 from typing import Generic, TypeVar, cast
 
 from ._parking import Parker
+from ._places import HelpTicket
 from .cancel_scope import CancelScope, current
 from .errors import Cancelled
-from .executor import HelpTicket
 from .propagation import fresh_context
 from .registry import register
 from .scope import checkpoint, park

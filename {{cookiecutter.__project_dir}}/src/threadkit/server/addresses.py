@@ -84,13 +84,16 @@ def _shown(address: Address) -> str:
 
 
 def _refusal(variable: str, shown: str, error: OSError) -> str:
+    reason = error.strerror or str(error)
     match error.errno:
         case errno.EADDRINUSE:
-            remedy = "another process listens there. Stop it, or set {} to another port."
+            reason = "another process listens there"
+            remedy = f"Stop it, or set {variable} to another port."
         case errno.EADDRNOTAVAIL:
-            remedy = "no interface of this machine has that address. Set {} to one that has."
+            reason = "no interface of this machine has that address"
+            remedy = f"Set {variable} to one that has."
         case errno.EACCES | errno.EPERM:
-            remedy = f"{error.strerror}. Set {{}} to a place that this user may use."
+            remedy = f"Set {variable} to a place that this user may use."
         case _:
-            remedy = f"{error.strerror or error}. Set {{}} to an address that can be bound."
-    return f"Cannot listen on {shown}: {remedy.format(variable)}"
+            remedy = f"Set {variable} to an address that can be bound."
+    return f"Cannot listen on {shown}: {reason}. {remedy}"

@@ -7,17 +7,21 @@ An upgrade that moves one fails its contract test by name instead of a service a
                              exit codes of a worker by which the master halts
 ``Config.env_orig``          what the environment was; USR2 gives the new master a copy,
                              made after ``pre_exec``
+``Worker.handle_quit``       what a worker does on SIGINT and SIGQUIT: ``worker_int``, then exit
 ``GUNICORN_PID``, ``GUNICORN_FD``, ``LISTEN_FDS``
                              variables that say which sockets are inherited
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import signal
 import sys
 from typing import Any, Final, cast
 
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
+from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
 
 BOOT_FAILURES: Final = frozenset({Arbiter.WORKER_BOOT_ERROR, Arbiter.APP_LOAD_ERROR})
 
@@ -40,6 +44,18 @@ def replaces_a_master() -> bool:
 def environment_of_next_master(arbiter: Any) -> dict[str, str]:
     """What a hook adds here in ``pre_exec`` is in the new master's environment."""
     return cast("dict[str, str]", arbiter.cfg.env_orig)
+
+
+def quit_without_locks(worker: Any) -> None:
+    """Have SIGINT and SIGQUIT end this worker, whatever its main thread is just doing.
+
+    gthread's own handler first shuts its pool down, for which it takes the pool's lock. The
+    handler runs on the main thread, and where that is handing over a request it holds this
+    very lock: the worker then hangs until it is killed. The interpreter waits for the pool's
+    threads at its exit anyway.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, functools.partial(Worker.handle_quit, worker))
 
 
 def exit_code() -> int:

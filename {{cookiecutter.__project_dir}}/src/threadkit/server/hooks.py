@@ -79,6 +79,7 @@ class Hooks:
         """The application is loaded: start what it needs, in this process."""
         global _serving
         _serving = runtime.current()
+        gunicorn_names.quit_without_locks(worker)
 
     def worker_int(self, worker: Any) -> None:
         """SIGINT or SIGQUIT in the worker, which is about to leave."""

@@ -33,7 +33,11 @@ def absent() -> Any:
     ``model_dump(exclude_unset=True)`` gives those that were sent. In the OpenAPI document such
     a field is optional, without a default, and null is no value for it.
     """
-    return Field(default=None, json_schema_extra=lambda schema: schema.pop("default", None))
+    return Field(default=None, json_schema_extra=_without_default)
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
 
 
 class Preconditions(BaseModel):

@@ -234,6 +234,21 @@ def test_close_ends_every_thread_and_leaves_the_shared_listener_open(serve: Serv
     second.close()
 
 
+def test_a_client_that_has_connected_is_answered_even_while_the_server_closes(
+    serve: Serve,
+) -> None:
+    server, address = serve(hello)
+    with clients(address, 2, b"GET /livez HTTP/1.0\r\n") as (asking, silent):
+        wait_for(lambda: len(server._waiting) == 2)
+        closing = threading.Thread(target=server.close, name="closing")
+        closing.start()
+        asking.sendall(b"\r\n")
+        assert everything(asking).startswith(b"HTTP/1.0 200")
+        closing.join(10)
+        assert everything(silent) == b""
+    assert named("admin") == []
+
+
 def test_close_names_a_thread_that_does_not_end(serve: Serve) -> None:
     gate = Gate()
     server, address = serve(gate, patience=0.2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from time import monotonic
@@ -98,7 +99,10 @@ def _eventually(condition: Callable[[], bool], what: str = "the condition") -> N
 def _in_forked_child(check: Callable[[], None]) -> None:
     """Run `check` in a forked child and fail here if it fails, or hangs, there."""
     reader, writer = os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        # Python warns of forking with threads about; that it works here is the claim.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
     if pid == 0:
         status = 1
         try:

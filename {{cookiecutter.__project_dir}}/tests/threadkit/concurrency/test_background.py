@@ -70,7 +70,7 @@ def test_it_refuses_when_full_and_when_closed(work: Background, gate: threading.
     work.configure(max_workers=1, queue_size=1)
     work.submit(gate.wait, 10)
     work.submit(gate.wait, 10)
-    with pytest.raises(Saturated, match="1 running and 1 queued, so .*wait was refused"):
+    with pytest.raises(Saturated, match=r"1 running and 1 queued, so .*wait was refused"):
         work.submit(gate.wait, 10)
     gate.set()
     work.drain(5)

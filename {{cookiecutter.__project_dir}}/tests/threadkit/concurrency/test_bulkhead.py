@@ -27,7 +27,7 @@ from threadkit.concurrency import (
 
 def test_what_does_not_fit_is_refused_at_once_with_the_remedy() -> None:
     bulkhead = Bulkhead("narrow", 1)
-    with bulkhead, pytest.raises(Saturated, match="'narrow' is full: 1 inside.*max_waiting"):
+    with bulkhead, pytest.raises(Saturated, match=r"'narrow' is full: 1 inside.*max_waiting"):
         bulkhead.acquire()
     with bulkhead:
         pass

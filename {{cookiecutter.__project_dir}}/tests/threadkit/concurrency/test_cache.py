@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -67,6 +68,7 @@ def test_a_hundred_threads_that_miss_one_key_make_one_load(threads: Any, eventua
     def ask() -> bool:
         with fail_after(30):
             return cache.get_or_load("key", lambda: release.wait(10))
+        raise AssertionError
 
     answers = [threads.start(ask) for _ in range(100)]
     eventually(lambda: cache.stats()["waiting"] == 100)
@@ -146,11 +148,17 @@ def test_a_refresh_that_has_no_room_in_the_background_changes_nothing(clock: Clo
     assert cache.stats()["refresh_failures"] == 1
 
 
+def slow() -> str:
+    """A load that nobody waits for to the end."""
+    sleep(60)
+    return "new"
+
+
 def test_the_background_drain_ends_a_refresh(clock: Clock, eventually: Any) -> None:
     cache: Cache[str, str] = Cache(10, ttl=1, stale_ttl=10, jitter=0, clock=clock)
     cache.put("key", "old")
     clock.now += 1
-    cache.get_or_load("key", lambda: sleep(60) or "new")
+    cache.get_or_load("key", slow)
     eventually(lambda: background.stats()["running"] == 1)
     background.drain(0.01, grace=5)
     assert cache.stats()["loads_in_flight"] == 0
@@ -163,7 +171,7 @@ def test_stale_if_error_answers_for_a_failing_load(clock: Clock) -> None:
     assert cache.get_or_load("key", refuse) == "old"
     assert cache.stats()["rescued"] == 1
     with pytest.raises(DeadlineExceeded), fail_after(0.01):
-        cache.get_or_load("key", lambda: sleep(60) or "new")
+        cache.get_or_load("key", slow)
     clock.now += 6
     with pytest.raises(LookupError):
         cache.get_or_load("key", refuse)
@@ -407,7 +415,7 @@ def test_no_stale_value_after_an_invalidation_under_stress(threads: Any) -> None
             key = (me + round_) % 3
             before = source[key]
             with move_on_after(10 if round_ % 4 else 0.0005):
-                assert cache.get_or_load(key, lambda key=key: source[key]) >= before
+                assert cache.get_or_load(key, partial(source.__getitem__, key)) >= before
 
     def write(me: int) -> None:
         for round_ in range(40):
@@ -425,7 +433,7 @@ def test_no_stale_value_after_an_invalidation_under_stress(threads: Any) -> None
             key = (me + round_) % 3
             with lock:
                 floor = committed[key]
-            assert cache.get_or_load(key, lambda key=key: source[key]) >= floor
+            assert cache.get_or_load(key, partial(source.__getitem__, key)) >= floor
 
     try:
         work = [threads.start((check, write, check, write)[me % 4], me) for me in range(32)]

@@ -256,9 +256,12 @@ def test_shutting_down_from_within_says_what_to_do() -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    for arguments in [(0, 1), (1, -1), (1, 1, "drop"), (1, 0, "discard_oldest")]:
+    bad: list[tuple[int, int, Any]] = [
+        (0, 1, "abort"), (1, -1, "abort"), (1, 1, "drop"), (1, 0, "discard_oldest"),
+    ]  # fmt: skip
+    for workers, queue, rejection in bad:
         with pytest.raises(ValueError, match=r"must be|needs"):
-            BoundedExecutor(*arguments)
+            BoundedExecutor(workers, queue, rejection)
 
 
 def test_it_shows_its_state_and_is_listed_until_collected(gate: Any) -> None:
@@ -287,7 +290,7 @@ def test_an_error_does_not_keep_its_future_alive_in_a_cycle() -> None:
         gc.disable()
         try:
             future = executor.submit(fail)
-            error = weakref.ref(future.exception(5))  # type: ignore[arg-type]
+            error = weakref.ref(future.exception(5))
             del future
         finally:
             gc.enable()

@@ -256,6 +256,28 @@ def test_groups_within_executor_tasks_that_fill_it_finish() -> None:
         assert [task.result(10) for task in outer] == [9] * 6
 
 
+def test_a_request_for_help_that_comes_after_the_join_is_taken_back(
+    gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a busy executor would collect the tickets of groups that are long over."""
+    with BoundedExecutor(1, 0) as executor:
+        busy = executor.submit(gate.wait, 10)
+        group = TaskGroup(executor=executor)
+        lend = executor.lend
+
+        def lend_late(ticket: Any) -> bool:
+            monkeypatch.undo()
+            group._join()
+            return lend(ticket)
+
+        monkeypatch.setattr(executor, "lend", lend_late)
+        with group:
+            group.start(abs, 1)
+        assert not executor._tickets
+        gate.set()
+        busy.result(5)
+
+
 def test_a_slot_that_comes_free_later_is_used(gate: Any) -> None:
     """The block is busy itself; the children start as soon as a worker can take them."""
     with BoundedExecutor(1, 0) as executor:

@@ -10,8 +10,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from threadkit import concurrency, testing
 from threadkit.concurrency import fresh_context, register_context_variable
 from threadkit.concurrency.registry import kinds

@@ -6,6 +6,7 @@ import contextvars
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -44,7 +45,7 @@ def flights() -> SingleFlight[str, Any]:
 def way(request: Any, gate: threading.Event) -> Any:
     """The three ways a load can be run; the value is a scope for the leader."""
     if request.param == "own thread":
-        yield lambda: threading.Lock()  # any context manager that is no scope
+        yield threading.Lock  # any context manager that is no scope
     elif request.param == "worker":
         yield lambda: fail_after(LONG)
     else:
@@ -170,9 +171,14 @@ def test_a_leader_that_runs_the_load_itself_does_not_take_it_along_when_cancelle
     release = threading.Event()
     scope = CancelScope()
 
+    def load() -> float | None:
+        release.wait(10)
+        sleep(0.001)
+        return remaining()
+
     def lead() -> None:
         with scope:
-            flights.do("key", lambda: (release.wait(10), sleep(0.001), remaining()))
+            flights.do("key", load)
             scope.checkpoint()
 
     leader = threads.start(lead)
@@ -333,11 +339,15 @@ def test_flights_under_stress(flights: SingleFlight[Any, Any], threads: Any) -> 
     sys.setswitchinterval(1e-6)
     try:
 
+        def load(key: int) -> int:
+            sleep(0.0002)
+            return key
+
         def hammer(me: int) -> None:
             for round_ in range(40):
                 key = round_ % 3
                 with move_on_after((0.0002, 0.001, LONG)[(me + round_) % 3]):
-                    assert flights.do(key, lambda key=key: (sleep(0.0002), key)[1]) == key
+                    assert flights.do(key, partial(load, key)) == key
 
         for result in [threads.start(hammer, me) for me in range(32)]:
             result.result(60)

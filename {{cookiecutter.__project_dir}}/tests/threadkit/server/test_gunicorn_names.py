@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import signal
+import time
+from types import SimpleNamespace
 
 import pytest
 from gunicorn import glogging  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.config import Config  # type: ignore[import-untyped]
+from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
 from threadkit.server import gunicorn_names
@@ -38,8 +42,33 @@ def test_the_next_masters_environment_is_copied_after_pre_exec() -> None:
 
 
 def test_a_worker_calls_worker_int_before_it_exits_on_sigquit() -> None:
-    source = inspect.getsource(ThreadWorker.__mro__[1].handle_quit)
+    source = inspect.getsource(Worker.handle_quit)
     assert source.index("worker_int") < source.index("sys.exit")
+    assert list(inspect.signature(Worker.handle_quit).parameters) == ["self", "sig", "frame"]
+
+
+def test_gthread_still_takes_its_pools_lock_in_a_signal_handler() -> None:
+    """Once it does not, quit_without_locks can go."""
+    assert "tpool.shutdown" in inspect.getsource(ThreadWorker.handle_quit)
+
+
+def test_a_quit_does_without_the_pool(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)  # gunicorn waits for its log
+    calls: list[object] = []
+    worker = SimpleNamespace(alive=True, cfg=SimpleNamespace(worker_int=calls.append))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGQUIT)}
+    try:
+        gunicorn_names.quit_without_locks(worker)
+        for number in before:
+            with pytest.raises(SystemExit):
+                signal.raise_signal(number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert calls == [worker, worker]
+    assert not worker.alive
 
 
 def test_worker_exit_runs_while_the_workers_exit_is_under_way() -> None:
