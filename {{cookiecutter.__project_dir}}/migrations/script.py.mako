@@ -1,4 +1,5 @@
-"""${message}"""
+"""${message}
+"""
 
 from __future__ import annotations
 

@@ -67,6 +67,8 @@ class Peers:
         self._listener: Listener | None = None
         self._folder: Path | None = None
         self._socket: socket.socket | None = None
+        # Apart from the socket that listens: its time-out would make sending wait, too.
+        self._sender: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._stopped = False
         # Guards _owed: caches that a peer has still to forget, by the peer's socket.
@@ -87,15 +89,15 @@ class Peers:
         own = self._own()
         own.unlink(missing_ok=True)
         self._socket.bind(str(own))
+        self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sender.setblocking(False)
         attach_invalidation_bus(self)
         self._thread = threading.Thread(target=self._run, name="peers", daemon=True)
         self._thread.start()
 
     def abandon(self) -> None:
         """Forget the parent's thread, and its socket without closing it for the parent."""
-        if self._socket is not None:
-            self._socket.close()  # this process's descriptor; the parent has its own
-        self._socket = self._thread = None
+        self._close_sockets()  # this process's descriptors; the parent has its own
         self._lock = threading.Lock()
         self._owed = {}
 
@@ -108,8 +110,7 @@ class Peers:
         self._wake()
         self._thread.join()
         self._own().unlink(missing_ok=True)
-        self._socket.close()
-        self._socket = self._thread = None
+        self._close_sockets()
 
     def subscribe(self, listener: Listener) -> None:
         """Call ``listener(cache, key)`` for what others publish, in the bus's own thread."""
@@ -138,9 +139,9 @@ class Peers:
 
     def _send(self, peer: Path, message: bytes) -> bool:
         """Whether nothing is left to do: it arrived, or nobody is there any more."""
-        assert self._socket is not None
+        assert self._sender is not None
         try:
-            self._socket.sendto(message, socket.MSG_DONTWAIT, str(peer))
+            self._sender.sendto(message, str(peer))
         except BlockingIOError:
             return False
         except (ConnectionRefusedError, FileNotFoundError):
@@ -150,8 +151,14 @@ class Peers:
     def _wake(self) -> None:
         # A full queue wakes the thread just as well, so failing to write is no matter.
         with contextlib.suppress(OSError):
-            assert self._socket is not None
-            self._socket.sendto(b"", socket.MSG_DONTWAIT, str(self._own()))
+            assert self._sender is not None
+            self._sender.sendto(b"", str(self._own()))
+
+    def _close_sockets(self) -> None:
+        for each in (self._socket, self._sender):
+            if each is not None:
+                each.close()
+        self._socket = self._sender = self._thread = None
 
     def _run(self) -> None:
         assert self._socket is not None

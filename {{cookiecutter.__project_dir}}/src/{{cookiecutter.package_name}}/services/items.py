@@ -23,7 +23,6 @@ from threadkit.database import read, transaction
 
 from ..models.items import Item
 
-
 log = logging.getLogger(__name__)
 
 prices = Client(name="prices", base_url_setting="PRICES_URL", max_connections=20)
@@ -137,7 +136,7 @@ def create(name: str, price_cents: int) -> ItemView:
 def update(
     item_id: int, changes: Mapping[str, Any], *, accepts: VersionTest = any_version
 ) -> ItemView:
-    """Change the fields in ``changes``; ``PreconditionFailed`` where the version is not accepted."""
+    """Change the fields in ``changes``; ``PreconditionFailed`` for another version."""
     with transaction() as db:
         item = _locked(db, item_id, accepts)
         for field, value in changes.items():

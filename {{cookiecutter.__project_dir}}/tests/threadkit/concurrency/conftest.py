@@ -70,6 +70,7 @@ def fresh_process_wide_objects() -> Iterator[None]:
     report = close_shared_executor(timeout=PATIENCE)
     assert not report.left
     background.close()
+    background.configure()
 
 
 @pytest.fixture

@@ -24,7 +24,11 @@ plain = (
     | st.dates()
     | st.decimals(allow_nan=False)
 )
-nested = st.recursive(plain, lambda inner: st.lists(inner).map(tuple) | st.frozensets(inner))
+nested = st.recursive(
+    plain,
+    lambda inner: st.lists(inner, max_size=4).map(tuple) | st.frozensets(inner, max_size=4),
+    max_leaves=10,
+)
 
 
 @st.composite

@@ -171,10 +171,10 @@ def test_a_leader_that_runs_the_load_itself_does_not_take_it_along_when_cancelle
     release = threading.Event()
     scope = CancelScope()
 
-    def load() -> float | None:
+    def load() -> tuple[str, float | None]:
         release.wait(10)
         sleep(0.001)
-        return remaining()
+        return "loaded", remaining()
 
     def lead() -> None:
         with scope:
@@ -187,7 +187,7 @@ def test_a_leader_that_runs_the_load_itself_does_not_take_it_along_when_cancelle
     eventually(lambda: flights.stats()["waiting"] == 2)
     scope.cancel("client left")
     release.set()
-    assert waiter.result(5) == (True, None, None)
+    assert waiter.result(5) == ("loaded", None)
     leader.result(5)
     assert scope.cancelled_caught
     gate.set()
