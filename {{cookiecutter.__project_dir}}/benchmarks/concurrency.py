@@ -9,6 +9,7 @@ runs scatter that much; run it again before you believe a number near its limit.
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
 import sys
 import threading
@@ -18,8 +19,10 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
-from time import perf_counter, sleep
+from tempfile import TemporaryDirectory
+from time import monotonic, perf_counter, sleep
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
@@ -30,6 +33,7 @@ from threadkit.concurrency import (
     Cancelled,
     CancelScope,
     CopyOnWriteMap,
+    apply_invalidation,
     checkpoint,
     close_shared_executor,
     fail_after,
@@ -37,6 +41,7 @@ from threadkit.concurrency import (
 )
 from threadkit.concurrency import sleep as scoped_sleep
 from threadkit.concurrency.timer import LINGER, timer
+from threadkit.peers import Peers
 
 MARGIN = 1.15
 """How far above its limit a median must lie to count."""
@@ -315,6 +320,42 @@ def _miss(cache: Cache[str, int], key: str, fails: bool) -> float:
     return max(answered) - began
 
 
+def invalidations() -> list[Figure]:
+    """How long until another process of the service has forgotten a key, in milliseconds."""
+    ours, theirs = multiprocessing.Pipe()
+    with TemporaryDirectory() as folder:
+        process = multiprocessing.get_context("spawn").Process(
+            target=_forget, args=(folder, theirs), daemon=True
+        )
+        process.start()
+        peers = Peers(folder=lambda: Path(folder))
+        peers.start()
+        cache: Cache[int, int] = Cache(100, name="invalidations")
+        ours.recv()
+        seconds = []
+        for key in range(50):
+            began = monotonic()
+            cache.invalidate(key)
+            seconds.append(ours.recv() - began)
+        process.join(5)
+        peers.close()
+    worst = sorted(seconds)[-2] * 1e3
+    return [Figure("an invalidation reaches another worker: ms, p98", round(worst, 2), 0, 50, "")]
+
+
+def _forget(folder: str, connection: Connection) -> None:
+    peers = Peers(folder=lambda: Path(folder))
+    cache: Cache[int, int] = Cache(100, name="invalidations")
+    for key in range(50):
+        cache.put(key, key)
+    peers.start()
+    peers.subscribe(lambda name, key: (apply_invalidation(name, key), connection.send(monotonic())))
+    connection.send("ready")
+    while len(cache):
+        sleep(0.01)
+    peers.close()
+
+
 def leftovers() -> list[Figure]:
     """What 10,000 cancelled scopes leave behind."""
     bulkhead = Bulkhead("benchmark", 1, max_waiting=1)
@@ -356,11 +397,8 @@ def print_table(figures: list[Figure]) -> None:
 
 def main() -> int:
     """Measure everything, print the table, say by the exit status whether the limits hold."""
-    figures = [
-        figure
-        for part in (scopes, executors, caches, maps, wakings, loads, leftovers)
-        for figure in part()
-    ]
+    parts = (scopes, executors, caches, maps, wakings, loads, invalidations, leftovers)
+    figures = [figure for part in parts for figure in part()]
     print_table(figures)
     close_shared_executor(timeout=5)
     return int(any(figure.verdict == "BROKEN" for figure in figures))

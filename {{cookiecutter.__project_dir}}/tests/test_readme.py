@@ -108,7 +108,7 @@ def test_the_example_goes_away_with_one_command(copy: Path) -> None:
     run(
         copy,
         *("-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/{OWNER}"),
-        "tests/test_architecture.py",
+        *("tests/test_architecture.py", "tests/end_to_end"),
     )
 
 
