@@ -247,6 +247,8 @@ class Settings(BaseSettings):
     def _admin_faults(self, faulty: Mapping[str, str]) -> list[str]:
         if not self.admin_bind or {"admin_bind", "admin_token"} & faulty.keys():
             return []
+        if "bind" not in faulty and self.bind == self.admin_bind:
+            return [f"BIND and ADMIN_BIND are both {self.bind}: give each a port of its own"]
         host, _ = split_address(self.admin_bind)
         if is_loopback(host) or (self.admin_token and self.admin_token.get_secret_value()):
             return []

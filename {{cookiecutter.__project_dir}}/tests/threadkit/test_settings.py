@@ -109,6 +109,11 @@ def test_an_admin_address_that_others_reach_needs_a_token(
     assert SQLiteSettings.load().admin_bind == "0.0.0.0:9000"
 
 
+def test_two_addresses_cannot_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = fault(monkeypatch, BIND="127.0.0.1:8741", ADMIN_BIND="127.0.0.1:8741")
+    assert "a port of its own" in text
+
+
 def test_an_empty_token_is_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ADMIN_TOKEN" in fault(monkeypatch, ADMIN_BIND=":9000", ADMIN_TOKEN="")
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import flask
 
-from threadkit.web.views import as_view, operation
+from threadkit.web.views import as_view, check_path, operation
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -40,6 +40,7 @@ class Blueprint(flask.Blueprint):
         """As Flask's; a view that is no typed handler yet becomes one."""
         if view_func is not None and not hasattr(view_func, "operation"):
             endpoint = endpoint or view_func.__name__
+            check_path(view_func, f"{self.url_prefix or ''}{rule}")
             view_func = as_view(operation(view_func, problems=problems))
         super().add_url_rule(rule, endpoint, view_func, provide_automatic_options, **options)
 

@@ -86,6 +86,9 @@ def json_body(request: flask.Request) -> bytes:
         msg = f"JSON is UTF-8 (RFC 8259); the Content-Type says charset={charset!r}."
         raise UnsupportedMediaType(msg)
     data = request.get_data(cache=False)
+    if not data:
+        msg = "The body is empty; this route reads a JSON document."
+        raise BadRequest(msg)
     try:
         orjson.loads(data)
     except orjson.JSONDecodeError as error:

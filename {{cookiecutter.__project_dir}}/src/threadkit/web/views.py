@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -112,6 +113,25 @@ def _with_output(
             view, inputs, TypeAdapter(body), origin.status, origin.headers, problems=problems
         )
     return Operation(view, inputs, TypeAdapter(returned), problems=problems)
+
+
+def check_path(view: Callable[..., Any], rule: str) -> None:
+    """Refuse a handler whose parameters are not those of its path; ``TypeError``."""
+    name = view.__qualname__
+    if inspect.iscoroutinefunction(view):
+        msg = f"{name}: write it without async; each request has a thread of its own here."
+        raise TypeError(msg)
+    wanted = set(re.findall(r"<(?:[^<>:]+:)?([^<>]+)>", rule))
+    taken = set(inspect.signature(view).parameters) - set(SOURCES)
+    if missing := sorted(wanted - taken):
+        msg = f"{name}: its path {rule} has {', '.join(missing)}, which it does not take."
+        raise TypeError(msg)
+    if surplus := sorted(taken - wanted):
+        msg = (
+            f"{name}: it takes {', '.join(surplus)}, which its path {rule} has not; "
+            f"beside the path's own a handler takes {', '.join(SOURCES)}."
+        )
+        raise TypeError(msg)
 
 
 def as_view(declared: Operation) -> Callable[..., flask.Response]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from threadkit.web import Payload
+from threadkit.web import Blueprint, Payload
 from threadkit.web.views import operation
 
 
@@ -80,6 +80,28 @@ def test_a_handler_without_annotations_is_refused_with_the_remedy() -> None:
 
     with pytest.raises(TypeError, match="annotate 'body' with a pydantic model"):
         operation(view)
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [("/<int:number>", "which it does not take"), ("/", "which its path / has not")],
+)
+def test_a_handler_whose_path_has_other_parameters_is_refused(rule: str, text: str) -> None:
+    routes = Blueprint("routes", __name__)
+
+    def view(item_id: int) -> None: ...
+
+    with pytest.raises(TypeError, match=text):
+        routes.add_url_rule(rule, view_func=view)
+
+
+def test_an_async_handler_is_refused() -> None:
+    routes = Blueprint("routes", __name__)
+
+    async def view() -> None: ...
+
+    with pytest.raises(TypeError, match="without async"):
+        routes.add_url_rule("/", view_func=view)
 
 
 def test_a_handler_that_does_not_say_what_it_returns_is_refused() -> None:
