@@ -154,7 +154,7 @@ class Settings(BaseSettings):
     max_request_timeout: Seconds = 3.0
     """Most that a route's own @deadline may ask for."""
     drain_delay: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 1.0
-    """How long a stopping worker goes on accepting, so that load balancers can notice."""
+    """Reserved in GRACEFUL_TIMEOUT for load balancers to notice a stop."""
     graceful_timeout: Seconds = 11.0
     """When a stopping worker is killed, whatever it still does."""
     max_body_bytes: Annotated[int, Field(ge=1)] = 1024 * 1024
