@@ -65,12 +65,12 @@ def answer(error: Exception) -> flask.Response:
         case HTTPException():
             problem = document(status, _http_detail(worst))
             headers = _http_headers(worst)
-        case DeadlineExceeded():
-            problem = document(status, "The time limit of the request is over.", kind=_kind(worst))
-            headers = {}
         case Saturated():
             problem = document(status, "The service has too much to do.", kind=_kind(worst))
             headers = {"Retry-After": "1"}
+        case DeadlineExceeded():
+            problem = document(status, "The time limit of the request is over.", kind=_kind(worst))
+            headers = {}
         case _:
             problem, headers = document(status, "The client did not wait for the answer."), {}
     return response(problem, headers)
@@ -83,12 +83,12 @@ def status_of(error: Exception) -> int:
             return error.status
         case HTTPException(code=int(code)):
             return code
+        case Saturated():  # first: a deadline that passes in a line is both, and answers 503
+            return HTTPStatus.SERVICE_UNAVAILABLE
         case DeadlineExceeded():
             return HTTPStatus.GATEWAY_TIMEOUT
         case Cancelled():
             return CLIENT_LEFT
-        case Saturated():
-            return HTTPStatus.SERVICE_UNAVAILABLE
         case _:
             return HTTPStatus.INTERNAL_SERVER_ERROR
 

@@ -8,7 +8,7 @@ import flask
 import pytest
 from flask.testing import FlaskClient
 
-from threadkit.concurrency import Cancelled, DeadlineExceeded, Saturated
+from threadkit.concurrency import Cancelled, DeadlineExceeded, ExpiredInLine, Saturated
 from threadkit.errors import Conflict, NotFound, Unavailable
 from threadkit.web.problems import most_severe, status_of
 
@@ -70,6 +70,7 @@ def test_a_wrong_method_names_the_right_ones(client: FlaskClient, problem: Any) 
         (Conflict("There is one already."), 409, None),
         (Unavailable("It is away.", retry_after=5), 503, "5"),
         (Saturated("full"), 503, "1"),
+        (ExpiredInLine("no place before the deadline"), 503, "1"),
         (DeadlineExceeded("too late"), 504, None),
         (Cancelled("left"), 499, None),
     ],
