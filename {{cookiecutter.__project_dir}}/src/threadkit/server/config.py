@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -50,6 +51,9 @@ def gunicorn_settings(settings_class: type[Settings], project_dir: Path) -> dict
         print(f"{error}\nThe settings in force are kept.", file=sys.stderr)
         return _in_force
     logs.configure(settings)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        # Until gunicorn has a handler of its own, a stop must still clean up behind itself.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     metrics_folder.claim()
     package = settings_class.__module__.rpartition(".")[0]
     _in_force.clear()
