@@ -51,8 +51,7 @@ def derive(explicit: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str
         "graceful_timeout",
         values["drain_delay"] + values["max_request_timeout"] + BACKGROUND_DRAIN + SHUTDOWN_MARGIN,
     )
-    unset_pool = "database_pool_size" not in explicit
-    if unset_pool:
+    if "database_pool_size" not in explicit:
         values["database_pool_size"] = values["concurrency"]
     return values
 

@@ -17,6 +17,9 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 _MARK: Final = "__deadline__"
 
+ROUTED: Final = "__routed__"
+"""Set on a handler when a route has taken it; a mark that comes later would reach nobody."""
+
 
 def deadline(seconds: float | None) -> Callable[[Handler], Handler]:
     """Give a handler ``seconds``, of MAX_REQUEST_TIMEOUT at the most; write it below the route.
@@ -31,7 +34,7 @@ def deadline(seconds: float | None) -> Callable[[Handler], Handler]:
         raise ValueError(msg)
 
     def mark(handler: Handler) -> Handler:
-        if hasattr(handler, "operation"):
+        if hasattr(handler, ROUTED):
             msg = (
                 f"@deadline stands above the route of {handler.__name__}, where it has no "
                 "effect: write it below, next to the function"

@@ -23,6 +23,7 @@ import flask
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from threadkit.errors import Invalid
+from threadkit.limits import ROUTED
 from threadkit.web.answers import Answer
 from threadkit.web.body import json_body, query_values
 
@@ -142,6 +143,7 @@ def as_view(declared: Operation) -> Callable[..., flask.Response]:
         return declared(**path)
 
     view.operation = declared  # type: ignore[attr-defined]
+    setattr(declared.view, ROUTED, True)
     return view
 
 

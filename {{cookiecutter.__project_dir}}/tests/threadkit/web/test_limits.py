@@ -189,10 +189,23 @@ def test_a_deadline_that_makes_no_sense_is_refused(seconds: float) -> None:
 
 
 def test_a_deadline_above_the_route_is_refused() -> None:
-    """There it would mark a function that nobody calls."""
+    """There it would mark a function that nobody calls any more."""
     routes = Blueprint("routes", __name__)
 
+    @routes.get("/")
     def view() -> None: ...
 
-    routes.add_url_rule("/", view_func=view)
-    assert time_limit(view, usual=1, most=2) == 1
+    with pytest.raises(TypeError, match="write it below"):
+        deadline(1)(view)
+
+
+def test_a_deadline_below_the_route_reaches_it() -> None:
+    routes = Blueprint("routes", __name__)
+
+    @routes.get("/")
+    @deadline(1)
+    def view() -> None: ...
+
+    app = flask.Flask("routes", static_folder=None)
+    app.register_blueprint(routes)
+    assert time_limit(app.view_functions["routes.view"], usual=3, most=5) == 1
