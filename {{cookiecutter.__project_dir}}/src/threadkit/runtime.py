@@ -50,7 +50,10 @@ class RequestRecord:
     started: float = field(default_factory=time.monotonic)
     thread_id: int = field(default_factory=threading.get_ident)
     route: str | None = None
+    root: CancelScope | None = None
+    """The outermost scope: cancelling it ends the request, whatever it is doing."""
     scope: CancelScope | None = None
+    """The innermost scope of the request itself; None once the answer is complete."""
     at_end: list[Callable[[], None]] = field(default_factory=list)
     """Called once each, last one first, when the answer is complete."""
 

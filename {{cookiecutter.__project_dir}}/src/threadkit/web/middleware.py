@@ -71,7 +71,7 @@ class Exchange:
         request_id.set(identity)
         metrics.enter()
         self._scopes = [CancelScope(callers.time_limit(environ, metrics.MALFORMED_LIMITS.inc))]
-        self._record.scope = self._scopes[0].__enter__()
+        self._record.root = self._record.scope = self._scopes[0].__enter__()
 
     def take_route(self, route: str, seconds: float | None) -> None:
         """The route is known, and with it the time limit; it holds until the last byte."""
@@ -88,6 +88,7 @@ class Exchange:
         """
         while self._scopes:
             self._scopes.pop().__exit__(None, None, None)
+        self._record.scope = None
         while self._record.at_end:
             self._record.at_end.pop()()
         # The thread keeps its context from one request to the next.
