@@ -19,7 +19,7 @@ KIT_FLOORS = [
     {"database", "clients", "observability", "profiling"},
     {"runtime", "listeners", "peers", "tasks"},
     {"concurrency", "settings"},
-    {"context", "errors", "ladder", "limits"},
+    {"context", "errors", "ladder", "limits", "misspelt"},
 ]
 OWNER_FLOORS = [{"wsgi"}, {"app"}, {"handlers"}, {"services"}, {"models"}, {"settings"}]
 # What an owner's users import to test with; it stands beside the floors and nobody needs it.

@@ -81,7 +81,10 @@ def _redis_url(value: str) -> str:
 def split_address(value: str) -> tuple[str, int]:
     """``host:port`` as a pair; an IPv6 host stands in brackets."""
     host, separator, port = value.rpartition(":")
-    if not separator or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+    if port.isascii() and port.isdigit() and int(port) > 65_535:
+        msg = f"there is no port {port}; the largest is 65535"
+        raise ValueError(msg)
+    if not separator or not port.isascii() or not port.isdigit():
         msg = "not an address; write host:port, for example 127.0.0.1:8000 or [::1]:8000"
         raise ValueError(msg)
     if ":" in host and not (host.startswith("[") and host.endswith("]")):

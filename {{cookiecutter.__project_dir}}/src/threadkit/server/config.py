@@ -15,11 +15,16 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
+from threadkit import misspelt
 from threadkit.observability import logs
 from threadkit.server import metrics_folder
 from threadkit.server.hooks import Hooks
 from threadkit.server.logger import Logger
 from threadkit.settings import Settings, SettingsError
+
+log = structlog.get_logger("threadkit.server")
 
 HEADROOM: Final = 4
 """Threads beyond those that run and wait: health checks and refusals need one, too."""
@@ -51,6 +56,8 @@ def gunicorn_settings(settings_class: type[Settings], project_dir: Path) -> dict
         print(f"{error}\nThe settings in force are kept.", file=sys.stderr)
         return _in_force
     logs.configure(settings)
+    for warning in misspelt.warnings(os.environ, settings_class.model_fields):
+        log.warning(warning)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         # Until gunicorn has a handler of its own, a stop must still clean up behind itself.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

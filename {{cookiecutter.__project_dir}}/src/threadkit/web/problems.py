@@ -117,7 +117,7 @@ def _leaves(error: Exception) -> Iterator[Exception]:
 def _http_detail(error: HTTPException) -> str:
     match error:
         case NotFound():
-            return "There is nothing at this path."
+            return "There is nothing at this path; /docs and /openapi.json tell what there is."
         case MethodNotAllowed(valid_methods=[*methods]) if methods:
             return f"This path answers {', '.join(sorted(methods))}."
         case _:

@@ -21,6 +21,7 @@ from typing import Any
 
 import flask
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from threadkit.errors import Invalid
 from threadkit.limits import ROUTED
@@ -38,6 +39,8 @@ class Operation:
     inputs: dict[str, type[BaseModel]]
     output: TypeAdapter[Any] | None
     """None where there is no body, or where the handler builds its own response."""
+    body_type: Any = None
+    """What the annotation promises: a class, or a form such as ``list[Item]``."""
     status: int = 200
     answer_headers: tuple[str, ...] = ()
     problems: tuple[int, ...] = field(default=())
@@ -52,17 +55,14 @@ class Operation:
     def _respond(self, result: Any, request: flask.Request) -> flask.Response:
         if isinstance(result, flask.Response):
             return result
-        if result is None:
+        if result is None and self.output is None:
             response = flask.Response(status=204)
             del response.headers["Content-Type"]
             return response
         body, status = result, self.status
         if isinstance(result, Answer):
             body, status = result.body, result.status
-        assert self.output is not None, f"{self.view.__qualname__} returns a value it does not name"
-        response = flask.Response(
-            self.output.dump_json(body, by_alias=True), status=status, mimetype="application/json"
-        )
+        response = flask.Response(self._encode(body), status=status, mimetype="application/json")
         if isinstance(result, Answer):
             if result.location is not None:
                 response.headers["Location"] = result.location
@@ -71,6 +71,23 @@ class Operation:
                 if request.method in ("GET", "HEAD"):
                     response.make_conditional(request)
         return response
+
+    def _encode(self, body: Any) -> bytes:
+        # What the document promises must not be sent in another shape: that is a bug here,
+        # and callers find it a week later.
+        name, kind = self.view.__qualname__, type(body).__name__
+        if self.output is None:
+            msg = f"{name} returned {kind}, and its annotation promises no body: annotate {kind}."
+            raise TypeError(msg)
+        promised = self.body_type
+        if isinstance(promised, type) and not isinstance(body, promised):
+            msg = f"{name} returned {kind} where its annotation promises {promised.__name__}."
+            raise TypeError(msg)
+        try:
+            return self.output.dump_json(body, by_alias=True, warnings="error")
+        except PydanticSerializationError as error:
+            msg = f"{name} returned {kind} where its annotation promises {promised}: {error}"
+            raise TypeError(msg) from error
 
 
 def operation(view: Callable[..., Any], *, problems: tuple[int, ...] = ()) -> Operation:
@@ -111,9 +128,9 @@ def _with_output(
     if isinstance(origin, type) and issubclass(origin, Answer):
         (body,) = typing.get_args(returned)
         return Operation(
-            view, inputs, TypeAdapter(body), origin.status, origin.headers, problems=problems
+            view, inputs, TypeAdapter(body), body, origin.status, origin.headers, problems
         )
-    return Operation(view, inputs, TypeAdapter(returned), problems=problems)
+    return Operation(view, inputs, TypeAdapter(returned), returned, problems=problems)
 
 
 def check_path(view: Callable[..., Any], rule: str) -> None:

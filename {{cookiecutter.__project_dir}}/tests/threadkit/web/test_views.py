@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import flask
 import pytest
 from flask.testing import FlaskClient
 
@@ -110,3 +112,51 @@ def test_a_handler_that_does_not_say_what_it_returns_is_refused() -> None:
 
     with pytest.raises(TypeError, match="annotate what it returns"):
         operation(view)
+
+
+class Note(Payload):
+    text: str
+
+
+def liar(view: Callable[[], Any]) -> Blueprint:
+    """A blueprint with one route."""
+    blueprint = Blueprint("liar", __name__)
+    blueprint.get("/lie")(view)
+    return blueprint
+
+
+def a_dict() -> Note:
+    return {"text": 1}  # type: ignore[return-value]
+
+
+def nothing() -> Note:
+    return None  # type: ignore[return-value]
+
+
+def list_of_dicts() -> list[Note]:
+    return [{"text": 1}]  # type: ignore[list-item]
+
+
+def surplus() -> None:
+    return Note(text="")  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("view", "words"),
+    [
+        (a_dict, "a_dict returned dict where its annotation promises Note"),
+        (nothing, "nothing returned NoneType where its annotation promises Note"),
+        (list_of_dicts, "list_of_dicts returned list where its annotation promises list["),
+        (surplus, "surplus returned Note, and its annotation promises no body"),
+    ],
+)
+def test_what_a_handler_does_not_promise_is_not_sent(
+    app: flask.Flask,
+    problem: Any,
+    capfd: pytest.CaptureFixture[str],
+    view: Callable[[], Any],
+    words: str,
+) -> None:
+    app.register_blueprint(liar(view))
+    assert problem(app.test_client().get("/lie"))["status"] == 500
+    assert words in capfd.readouterr().out
