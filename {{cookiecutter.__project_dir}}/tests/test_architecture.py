@@ -18,6 +18,7 @@ KIT_FLOORS = [
     {"admin", "web", "jobs", "server"},
     {"database", "clients", "observability", "profiling"},
     {"runtime", "listeners", "peers", "tasks"},
+    {"ledger"},
     {"concurrency", "settings"},
     {"context", "errors", "ladder", "limits", "misspelt"},
 ]

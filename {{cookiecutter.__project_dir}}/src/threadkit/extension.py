@@ -9,12 +9,14 @@ import flask
 
 from threadkit import runtime as runtimes
 from threadkit import web
-from threadkit.admin import AdminApp, AdminServer
+from threadkit.admin import ROUTES, AdminApp, AdminServer, debug_vars
 from threadkit.clients.redis_tier import RedisTier
 from threadkit.concurrency import register_context_variable
 from threadkit.context import log_context, request_id
 from threadkit.database import Database
 from threadkit.observability import logs
+from threadkit.observability.garbage import Garbage
+from threadkit.observability.pulse import Pulse
 from threadkit.observability.tracing import Tracing, context_variables
 from threadkit.peers import Peers
 from threadkit.runtime import Runtime
@@ -34,7 +36,14 @@ def init_app(app: flask.Flask, settings: Settings) -> Runtime:
     app.extensions["threadkit"] = runtime
 
     # First in, last out: the admin address answers while everything else closes.
-    runtime.add("admin", AdminServer(AdminApp(runtime)))
+    routes = {**ROUTES, "/debug/vars": debug_vars}
+    runtime.add("admin", AdminServer(AdminApp(runtime, routes)))
+
+    pulse, garbage = Pulse(), Garbage()
+    runtime.add("pulse", pulse)
+    runtime.add_stats("pulse", pulse.stats)
+    runtime.add("garbage", garbage)
+    runtime.add_stats("garbage", garbage.stats)
 
     runtime.add("peers", Peers())
 

@@ -10,6 +10,7 @@ Rooms on one floor do not import each other; what one shows of another goes thro
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import threading
 import time
@@ -19,12 +20,17 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from threadkit.concurrency import CancelScope
+from threadkit.concurrency.timeline import Timeline
+from threadkit.ledger import Ledger
 from threadkit.settings import Settings
 
 T = TypeVar("T")
 
 REQUEST_RECORD = "threadkit.record"
 """Where a request's ``RequestRecord`` is in its WSGI environment."""
+
+
+_numbers = itertools.count(1)
 
 
 class Resource(Protocol):
@@ -56,6 +62,13 @@ class RequestRecord:
     """The innermost scope of the request itself; None once the answer is complete."""
     at_end: list[Callable[[], None]] = field(default_factory=list)
     """Called once each, last one first, when the answer is complete."""
+    number: int = field(default_factory=_numbers.__next__)
+    """Its own in this process: clients choose ids, and may send the same one twice."""
+    limit: float | None = None
+    """Seconds that its route gives it; None for a stream, and until a route is found."""
+    timeline: Timeline = field(default_factory=Timeline)
+    cpu_started: float = field(default_factory=time.thread_time)
+    """The CPU clock of the thread that serves it, when it began."""
 
     @property
     def age(self) -> float:
@@ -96,10 +109,12 @@ class Runtime:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.requests: set[RequestRecord] = set()
+        self.ledger = Ledger()
         self._resources: list[tuple[str, Resource]] = []
         self._checks: dict[str, Callable[[], str | None]] = {}
         self._stats: dict[str, Callable[[], Mapping[str, Any]]] = {}
         self._not_ready: dict[str, str] = {}
+        self._last_checked: tuple[float, dict[str, str]] | None = None
         # Guards starting and closing: two first requests must not start a resource twice.
         # Resources are the kit's own, and none of them comes back to start or close.
         self._lock = threading.Lock()
@@ -158,6 +173,7 @@ class Runtime:
                 for _, resource in self._resources:
                     resource.abandon()
                 self.requests.clear()
+                self.ledger = Ledger()
             begun: list[tuple[str, Resource]] = []
             try:
                 for name, resource in self._resources:
@@ -188,7 +204,7 @@ class Runtime:
 
     def readiness(self) -> Readiness:
         """Ask every check. A check that raises counts as failed, with its error as reason."""
-        failures = dict(self._not_ready)
+        failures = {}
         for name, check in self._checks.items():
             try:
                 reason = check()
@@ -196,11 +212,28 @@ class Runtime:
                 reason = f"{type(error).__name__}: {error}"
             if reason is not None:
                 failures[name] = reason
-        return Readiness(failures)
+        self._last_checked = time.monotonic(), failures
+        return Readiness({**self._not_ready, **failures})
+
+    def last_readiness(self) -> tuple[Readiness, float | None]:
+        """What ``readiness`` said last and how many seconds ago, without asking anything.
+
+        None seconds: nobody has asked yet. For pages that answer while the checks hang.
+        """
+        checked, failures = self._last_checked or (None, {})
+        age = None if checked is None else time.monotonic() - checked
+        return Readiness({**self._not_ready, **failures}), age
 
     def stats(self) -> dict[str, Mapping[str, Any]]:
-        """Numbers of every room, by its name."""
-        return {name: stats() for name, stats in list(self._stats.items())}
+        """Numbers of every room, by its name; of one that cannot tell them, its error."""
+        return {name: _ask(stats) for name, stats in list(self._stats.items())}
+
+
+def _ask(stats: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    try:
+        return stats()
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
 
 
 def _close(resources: list[tuple[str, Resource]]) -> list[Exception]:

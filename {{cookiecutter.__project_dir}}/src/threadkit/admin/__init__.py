@@ -3,7 +3,7 @@
 It is served by a thread of each worker's own, outside gunicorn's pool, so that it answers
 when every request thread is stuck. Go services do the same with a second ``http.Server``.
 
-    app = AdminApp(runtime, {**ROUTES, "/debug/vars": vars_page})
+    app = AdminApp(runtime, {**ROUTES, "/debug/vars": debug_vars})
     runtime.add("admin", AdminServer(app))
 """
 
@@ -11,5 +11,6 @@ from __future__ import annotations
 
 from threadkit.admin.app import ROUTES, AdminApp, Route, problem
 from threadkit.admin.server import AdminServer
+from threadkit.admin.vars import debug_vars
 
-__all__ = ["ROUTES", "AdminApp", "AdminServer", "Route", "problem"]
+__all__ = ["ROUTES", "AdminApp", "AdminServer", "Route", "debug_vars", "problem"]

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from threadkit import runtime
 from threadkit.concurrency import checkpoint, remaining
+from threadkit.concurrency.timeline import Span
 from threadkit.context import request_id
 from threadkit.errors import ServiceError, Unavailable
 
@@ -100,15 +101,16 @@ class Client:
         limit = self._timeout if seconds is None else min(self._timeout, seconds)
         sent = {**self._context(seconds), **(headers or {})}
         try:
-            response = self._connections().request(
-                method,
-                self._url(url),
-                headers=sent,
-                timeout=urllib3.Timeout(total=limit),
-                pool_timeout=limit,
-                retries=False,
-                **options,
-            )
+            with Span("call", f"{self.name}: {method} {urlsplit(url).path}"):
+                response = self._connections().request(
+                    method,
+                    self._url(url),
+                    headers=sent,
+                    timeout=urllib3.Timeout(total=limit),
+                    pool_timeout=limit,
+                    retries=False,
+                    **options,
+                )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             checkpoint()  # the scope's own end says more than the time-out that it caused
             msg = f"{self.name} does not answer."

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from ._parking import Parker
 from .cancel_scope import current
 from .scope import checkpoint, park
+from .timeline import Span
+from .timeline import current as timeline
 
 T = TypeVar("T")
 
@@ -89,7 +91,10 @@ class Task(ScopedFuture[T]):
 
 def _call(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
     checkpoint()
-    return fn(*args, **kwargs)
+    if timeline.get() is None:
+        return fn(*args, **kwargs)
+    with Span("task", describe(fn)):
+        return fn(*args, **kwargs)
 
 
 def describe(fn: Callable[..., object]) -> str:

@@ -26,6 +26,7 @@ from .cancel_scope import current
 from .errors import Cancelled, DeadlineExceeded, ExpiredInLine, Saturated
 from .registry import register
 from .scope import park
+from .timeline import Span
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -108,7 +109,8 @@ class Bulkhead:
                 raise self._full("nobody else may wait")
             waiter = _Waiter()
             self._line.append(waiter)
-        self._wait(waiter)
+        with Span("wait", f"bulkhead {self.name}"):
+            self._wait(waiter)
 
     def release(self) -> None:
         """Give the permit back, to the first in line if somebody waits."""

@@ -26,6 +26,7 @@ from .cancel_scope import CancelScope, current
 from .errors import Cancelled
 from .executor import BoundedExecutor
 from .shared_executor import shared_executor
+from .timeline import Span
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -301,7 +302,8 @@ class TaskGroup:
     ) -> bool:
         if exc is not None:
             self.scope.cancel(f"the block failed: {type(exc).__name__}: {exc}")
-        interrupt = self._join()
+        with Span("join", self.name or "task group"):
+            interrupt = self._join()
         self.scope.__exit__(None, None, None)
         return self._conclude(exc, interrupt)
 

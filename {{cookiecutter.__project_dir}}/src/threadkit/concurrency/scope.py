@@ -20,6 +20,7 @@ from time import monotonic
 
 from ._parking import Parker
 from .cancel_scope import CancelScope, RaisingScope, current, live_scopes
+from .timeline import Span
 
 __all__ = [
     "CancelScope",
@@ -88,9 +89,10 @@ def sleep(seconds: float) -> None:
     checkpoint()
     end = monotonic() + seconds
     parker = Parker()
-    while (left := end - monotonic()) > 0:
-        park(parker, left)
-        checkpoint()
+    with Span("sleep", f"{seconds:g} s"):
+        while (left := end - monotonic()) > 0:
+            park(parker, left)
+            checkpoint()
 
 
 def park(parker: Parker, timeout: float | None = None) -> None:

@@ -28,6 +28,7 @@ from .propagation import fresh_context
 from .registry import register
 from .scope import checkpoint, park
 from .shared_executor import shared_executor
+from .timeline import Span
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -125,9 +126,10 @@ class SingleFlight(Generic[K, T]):
             else:
                 self._joined += 1
             flight.parkers.add(parker)
-        if leads:
-            self._launch(flight, load, commit, parker)
-        return self._await(flight, parker)
+        with Span("load", self.name):
+            if leads:
+                self._launch(flight, load, commit, parker)
+            return self._await(flight, parker)
 
     def _refuse_reentrance(self, key: Hashable) -> None:
         if (id(self), key) in _loading.get():

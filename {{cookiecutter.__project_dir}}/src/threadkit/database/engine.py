@@ -19,6 +19,7 @@ from sqlalchemy.orm import sessionmaker
 
 from threadkit.database.dialect import Fault, dialect_for
 from threadkit.database.schema import Schema
+from threadkit.database.statements import Statements
 from threadkit.settings import Settings
 
 PROBE_FRESH = 1.0
@@ -34,6 +35,7 @@ class Database:
         self.settings = settings
         self.dialect = dialect_for(settings.database_url)
         self.schema = Schema()
+        self.statements = Statements()
         self._service = service
         # Guards _probed and _fault: one probe at a time, however many ask.
         self._lock = threading.Lock()
@@ -46,11 +48,14 @@ class Database:
         self.write = self._engine(pool_size=size)
         self.read = self._engine(pool_size=size, autocommit=True)
         self._probe_engine = self._engine(pool_size=1, autocommit=True)
+        self.statements.watch(self.write, "write")
+        self.statements.watch(self.read, "read")
         self.transactions = sessionmaker(self.write, expire_on_commit=False)
         self.reads = sessionmaker(self.read, expire_on_commit=False, autoflush=False)
 
     def abandon(self) -> None:
         """In a forked child: drop the parent's connections without closing them for it."""
+        self.statements.forget()
         for engine in self._engines():
             engine.dispose(close=False)
 
@@ -80,9 +85,9 @@ class Database:
             return None
 
     def stats(self) -> Mapping[str, Any]:
-        """Connections in use and open, of both pools."""
+        """Connections in use and open, of both pools, and the statements that run now."""
         pools = {"read": self.read.pool, "write": self.write.pool}
-        return {
+        counts = {
             f"{name}_{key}": value
             for name, pool in pools.items()
             if isinstance(pool, QueuePool)
@@ -92,6 +97,7 @@ class Database:
                 "size": pool.size(),
             }.items()
         }
+        return {**counts, "statements": self.statements.documents()}
 
     def _probe(self) -> str | None:
         try:

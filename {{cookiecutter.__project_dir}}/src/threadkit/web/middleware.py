@@ -7,14 +7,16 @@ errors while a response streams, and the moment when the last byte has gone.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from threadkit.concurrency import CancelScope
+from threadkit.concurrency import CancelScope, timeline
 from threadkit.context import accepted_request_id, new_request_id, request_id
+from threadkit.ledger import Answered
 from threadkit.observability import metrics
 from threadkit.runtime import REQUEST_RECORD, RequestRecord, Runtime
 from threadkit.web import callers, problems
@@ -69,6 +71,7 @@ class Exchange:
         environ[EXCHANGE] = self
         runtime.requests.add(self._record)
         request_id.set(identity)
+        timeline.current.set(self._record.timeline)
         metrics.enter()
         self._scopes = [CancelScope(callers.time_limit(environ, metrics.MALFORMED_LIMITS.inc))]
         self._record.root = self._record.scope = self._scopes[0].__enter__()
@@ -79,6 +82,8 @@ class Exchange:
         scope = CancelScope(seconds, name=route)
         self._scopes.append(scope)
         self._record.scope = scope.__enter__()
+        if seconds is not None and (end := scope.deadline) is not None:
+            self._record.limit = end - self._record.started
 
     def leave_scopes(self) -> None:
         """The answer is complete, or the last byte has gone: what still runs is cancelled.
@@ -93,6 +98,7 @@ class Exchange:
             self._record.at_end.pop()()
         # The thread keeps its context from one request to the next.
         request_id.set(None)
+        timeline.current.set(None)
 
     def answer(self, app: WSGIApplication) -> Exchange:
         """Call the application; the exchange itself is the iterable."""
@@ -126,6 +132,7 @@ class Exchange:
         seconds = time.monotonic() - record.started
         request_id.set(record.id)
         metrics.leave(record.method, record.route, self._status, seconds)
+        self._note(seconds)
         log.info(
             "request",
             method=record.method,
@@ -136,6 +143,25 @@ class Exchange:
             client=self._environ.get("REMOTE_ADDR"),
         )
         request_id.set(None)
+
+    def _note(self, seconds: float) -> None:
+        record, ledger = self._record, self._runtime.ledger
+        ledger.count(self._status)
+        if record.limit is not None and ledger.wants(seconds, record.limit):
+            cpu = time.thread_time() - record.cpu_started
+            ledger.keep(
+                Answered(
+                    id=record.id,
+                    method=record.method,
+                    path=record.path,
+                    route=record.route,
+                    status=self._status,
+                    seconds=seconds,
+                    cpu_seconds=cpu if record.thread_id == threading.get_ident() else 0.0,
+                    limit=record.limit,
+                    timeline=record.timeline,
+                )
+            )
 
     def _start(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
