@@ -21,6 +21,7 @@ from threadkit.observability.tracing import Tracing, context_variables
 from threadkit.peers import Peers
 from threadkit.runtime import Runtime
 from threadkit.server.admission import Admission
+from threadkit.server.disconnect import DisconnectWatcher
 from threadkit.settings import Settings
 from threadkit.tasks import Tasks
 
@@ -63,6 +64,12 @@ def init_app(app: flask.Flask, settings: Settings) -> Runtime:
         register_context_variable(variable)
 
     app.wsgi_app = Admission(app.wsgi_app, settings)  # type: ignore[method-assign]
+
+    # Around admission: a client that leaves gives up its place in the line, too.
+    disconnects = DisconnectWatcher()
+    runtime.add("disconnects", disconnects)
+    runtime.add_stats("disconnects", disconnects.stats)
+    app.wsgi_app = disconnects.wrap(app.wsgi_app)  # type: ignore[assignment, method-assign]
 
     tracing = Tracing.from_environment(app.name)
     if tracing is not None:

@@ -60,6 +60,10 @@ class RequestRecord:
     """The outermost scope: cancelling it ends the request, whatever it is doing."""
     scope: CancelScope | None = None
     """The innermost scope of the request itself; None once the answer is complete."""
+    client_left: bool = False
+    """The client has gone, before the answer was complete: it is logged as 499."""
+    with_client: bool = False
+    """The thread reads from the client or writes to it: the pace is not the handler's."""
     at_end: list[Callable[[], None]] = field(default_factory=list)
     """Called once each, last one first, when the answer is complete."""
     number: int = field(default_factory=_numbers.__next__)

@@ -199,13 +199,19 @@ class CancelScope:
 
     # Cancelling
 
-    def cancel(self, reason: str = "cancelled") -> bool:
+    def cancel(
+        self,
+        reason: str = "cancelled",
+        *,
+        run: Callable[[Callable[[], None]], object] | None = None,
+    ) -> bool:
         """End the scope and all below it, waking whoever waits there. From any thread.
 
         True if this call ended it; False if it was over already. May be called before the scope
-        is entered. Functions registered with `on_cancel` run in the calling thread.
+        is entered. Functions registered with `on_cancel` run in the calling thread; one that must
+        not wait for them hands each to `run`, for example an executor's `submit`.
         """
-        return self._deliver(Cause(self, reason, "cancelled"))
+        return self._deliver(Cause(self, reason, "cancelled"), run)
 
     def on_cancel(self, fn: Callable[[], object]) -> Callable[[], bool]:
         """Call `fn()` once when the scope ends; returns a function that unregisters it.
@@ -254,7 +260,9 @@ class CancelScope:
             owner, f"deadline exceeded: scope{label} had {max(0.0, given):.3g} s", "expired"
         )
 
-    def _deliver(self, cause: Cause) -> bool:
+    def _deliver(
+        self, cause: Cause, run: Callable[[Callable[[], None]], object] | None = None
+    ) -> bool:
         """Mark the tree below, wake its waiters, then run its callbacks, in this order."""
         callbacks: list[Callback] = []
         was_first = False
@@ -276,7 +284,10 @@ class CancelScope:
             for parker in waiters or ():
                 parker.unpark()
         for callback in callbacks:
-            callback.run()
+            if run is None:
+                callback.run()
+            else:
+                run(callback.run)
         return was_first
 
     # Waiting, for the other files of this package

@@ -7,6 +7,7 @@ errors while a response streams, and the moment when the last byte has gone.
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from threadkit.concurrency import CancelScope, timeline
+from threadkit import arrival
+from threadkit.concurrency import Cancelled, CancelScope, timeline
 from threadkit.context import accepted_request_id, new_request_id, request_id
 from threadkit.ledger import Answered
 from threadkit.observability import metrics
@@ -60,6 +62,7 @@ class Exchange:
         self._start_response = start_response
         self._status = 500
         self._chunks: Iterable[bytes] = ()
+        self._delivered = False
         self._finished = False
         identity = accepted_request_id(environ.get("HTTP_X_REQUEST_ID")) or new_request_id()
         self._record = RequestRecord(
@@ -107,10 +110,26 @@ class Exchange:
         except Exception as error:
             # What middleware between here and Flask raises; Flask answers its own errors.
             self._chunks = problems.answer(error)(self._environ, self._start)
+            self.leave_scopes()
         return self
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._chunks)
+        record = self._record
+        try:
+            for chunk in self._chunks:
+                if record.client_left and record.scope is not None:
+                    raise Cancelled  # for a stream that does not look by itself
+                record.with_client = True
+                yield chunk
+                record.with_client = False
+        except Cancelled:
+            if not record.client_left:
+                raise
+            # What the server would have heard from its next write. A stream that just ended
+            # here would look complete to a client that has only closed its own half.
+            raise ConnectionResetError(errno.ECONNRESET, "the client left") from None
+        # Who has got everything may leave while the server is still closing the answer.
+        self._delivered = not record.client_left
 
     def close(self) -> None:
         """Called by the server after the last byte, or when it gives up."""
@@ -129,6 +148,8 @@ class Exchange:
         record = self._record
         self.leave_scopes()
         self._runtime.requests.discard(record)
+        if not self._delivered and (record.client_left or arrival.has_left(self._environ)):
+            self._status = problems.CLIENT_LEFT
         seconds = time.monotonic() - record.started
         request_id.set(record.id)
         metrics.leave(record.method, record.route, self._status, seconds)

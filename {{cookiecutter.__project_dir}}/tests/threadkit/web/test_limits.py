@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +16,7 @@ from threadkit import deadline, remaining, sleep
 from threadkit.concurrency import Cancelled, background, current_scope
 from threadkit.limits import time_limit
 from threadkit.observability import metrics
+from threadkit.runtime import REQUEST_RECORD
 from threadkit.web import Blueprint
 from threadkit.web.callers import time_limit as callers_limit
 
@@ -209,3 +212,80 @@ def test_a_deadline_below_the_route_reaches_it() -> None:
     app = flask.Flask("routes", static_folder=None)
     app.register_blueprint(routes)
     assert time_limit(app.view_functions["routes.view"], usual=3, most=5) == 1
+
+
+class Connection:
+    """A client's connection, as gunicorn puts it into the environment."""
+
+    def __init__(self) -> None:
+        self.client, self.server = socket.socketpair()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        self.server.close()
+
+
+def logged(app: flask.Flask, path: str, connection: Connection) -> str:
+    """The status in the metrics of one request whose answer is read to its end."""
+    before = counts(path)
+    answer = app.test_client().get(
+        path, environ_base={"gunicorn.socket": connection.server}, buffered=False
+    )
+    with contextlib.suppress(ConnectionResetError), contextlib.closing(answer):
+        for _ in answer.iter_encoded():
+            pass
+    (status,) = (key for key, value in counts(path).items() if value != before.get(key))
+    return status
+
+
+def counts(path: str) -> dict[str, float]:
+    return {
+        sample.labels["status"]: sample.value
+        for family in metrics.REQUESTS.collect()
+        for sample in family.samples
+        if sample.name.endswith("_total") and sample.labels["route"] == path
+    }
+
+
+def leaving_stream(app: flask.Flask, connection: Connection, *, after: int, chunks: int) -> None:
+    @app.get("/leaving")
+    def leaving() -> flask.Response:
+        record = flask.request.environ[REQUEST_RECORD]
+
+        def produce() -> Iterator[bytes]:
+            for number in range(chunks):
+                if number == after:
+                    connection.client.close()
+                    record.client_left = True  # as the watcher does
+                yield b"x"
+
+        return flask.Response(produce())
+
+
+def test_a_stream_whose_client_left_does_not_end_as_if_it_were_complete(app: flask.Flask) -> None:
+    with Connection() as connection:
+        leaving_stream(app, connection, after=1, chunks=3)
+        answer = app.test_client().get(
+            "/leaving", environ_base={"gunicorn.socket": connection.server}, buffered=False
+        )
+        produced = answer.iter_encoded()
+        assert next(produced) == b"x"
+        with pytest.raises(ConnectionResetError):
+            next(produced)
+        answer.close()
+
+
+def test_a_client_that_left_is_499_in_the_metrics(app: flask.Flask) -> None:
+    with Connection() as connection:
+        leaving_stream(app, connection, after=1, chunks=3)
+        assert logged(app, "/leaving", connection) == "499"
+
+
+def test_a_client_that_has_got_everything_may_leave(app: flask.Flask) -> None:
+    with Connection() as connection:
+        leaving_stream(app, connection, after=9, chunks=3)
+        connection.client.close()
+        assert logged(app, "/leaving", connection) == "200"
