@@ -8,10 +8,9 @@ adds fields of their own; ``load`` reads them all and reports every fault in one
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -24,51 +23,10 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from threadkit import ladder
+from threadkit.database_url import driver_fault, normalised, path_fault
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
-
-_SCHEMES = {
-    "postgres": "postgresql+psycopg",
-    "postgresql": "postgresql+psycopg",
-    "mysql": "mysql+pymysql",
-    "mariadb": "mariadb+pymysql",
-}
-
-
-class _Driver(NamedTuple):
-    module: str
-    extra: str
-
-
-_DRIVERS = {
-    "postgresql+psycopg": _Driver("psycopg", "postgresql"),
-    "mysql+pymysql": _Driver("pymysql", "mysql"),
-    "mariadb+pymysql": _Driver("pymysql", "mysql"),
-}
-_DIALECTS = ("sqlite", "postgresql", "mysql", "mariadb")
-
-
-def _database_url(value: str) -> str:
-    scheme, separator, rest = value.partition("://")
-    url = f"{_SCHEMES.get(scheme, scheme)}{separator}{rest}"
-    dialect = url.partition("://")[0].partition("+")[0]
-    if not separator or dialect not in _DIALECTS:
-        msg = (
-            "not a database address; write for example sqlite:///var/app.db, "
-            "postgresql://user@host/name or mysql://user@host/name"
-        )
-        raise ValueError(msg)
-    if dialect == "sqlite" and rest.strip("/").partition("?")[0] in ("", ":memory:"):
-        msg = (
-            "an in-memory database would be another one for every connection; "
-            "name a file, as in sqlite:///var/app.db"
-        )
-        raise ValueError(msg)
-    if dialect != "sqlite" and not re.fullmatch(r"[^/]*/[^/?]+(\?.*)?", rest):
-        msg = f"the name of the database is missing; write {scheme}://user@host/name"
-        raise ValueError(msg)
-    return url
 
 
 def _redis_url(value: str) -> str:
@@ -131,7 +89,7 @@ class Settings(BaseSettings):
     default_database_url: ClassVar[str | None] = None
     """Used where DATABASE_URL is not set; None makes DATABASE_URL mandatory."""
 
-    database_url: Annotated[str, AfterValidator(_database_url)] = Field(repr=False)
+    database_url: Annotated[str, AfterValidator(normalised)] = Field(repr=False)
     """Where the data is: sqlite, postgresql or mysql. Secret: it may hold a password."""
 
     redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(default="", repr=False)
@@ -214,7 +172,7 @@ class Settings(BaseSettings):
             settings = cls._without(messages, overrides)
         lines = list(messages.values())
         lines += ladder.faults(settings.__dict__, known=lambda name: name not in messages)
-        lines += settings._admin_faults(messages) + settings._driver_faults(messages)
+        lines += settings._admin_faults(messages) + settings._resource_faults(messages)
         if lines:
             raise SettingsError(lines)
         return settings
@@ -233,19 +191,16 @@ class Settings(BaseSettings):
                 return cls.model_construct(**{**stand_ins, **overrides, **replaced})
         return cls(**{**overrides, **replaced})
 
-    def _driver_faults(self, faulty: Mapping[str, str]) -> list[str]:
+    def _resource_faults(self, faulty: Mapping[str, str]) -> list[str]:
+        faults: list[str | None] = []
+        if "database_url" not in faulty:
+            faults.append(driver_fault(self.database_url) or path_fault(self.database_url))
         if self.redis_url and "redis_url" not in faulty and find_spec("redis") is None:
-            return [
+            faults.append(
                 "REDIS_URL is set and redis is not installed: pip install '.[redis]', "
                 "or requirements/redis.txt"
-            ]
-        driver = _DRIVERS.get(self.database_url.partition(":")[0])
-        if driver is None or "database_url" in faulty or find_spec(driver.module) is not None:
-            return []
-        return [
-            f"DATABASE_URL names a server whose driver {driver.module} is not installed: "
-            f"pip install '.[{driver.extra}]', or requirements/{driver.extra}.txt"
-        ]
+            )
+        return [fault for fault in faults if fault]
 
     def _admin_faults(self, faulty: Mapping[str, str]) -> list[str]:
         if not self.admin_bind or {"admin_bind", "admin_token"} & faulty.keys():

@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Collection, Iterator
 from time import monotonic, sleep
+from typing import TYPE_CHECKING
 
 import flask
 import pytest
@@ -22,6 +23,9 @@ from threadkit.concurrency import background, shared_executor
 from threadkit.concurrency.timer import timer
 from threadkit.runtime import Runtime
 from threadkit.settings import Settings
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 GRACE = 1.0
 """Seconds that a thread may need to end after its test."""
@@ -86,11 +90,26 @@ def _has_owner(thread: threading.Thread) -> bool:
 def migrate(settings: Settings) -> None:
     """Bring the database of ``settings`` to the newest revision in ``migrations/``."""
     from alembic import command
+
+    command.upgrade(_alembic(settings), "head")
+
+
+def check_migrations(settings: Settings) -> None:
+    """Fail where the models say something else than the migrated database of ``settings``."""
+    from alembic import command, util
+
+    try:
+        command.check(_alembic(settings))
+    except util.CommandError as difference:
+        pytest.fail(f'{difference}\nWrite it down: make revision m="…"', pytrace=False)
+
+
+def _alembic(settings: Settings) -> Config:
     from alembic.config import Config
 
     config = Config(toml_file="pyproject.toml")
     config.attributes["settings"] = settings
-    command.upgrade(config, "head")
+    return config
 
 
 def close(app: flask.Flask) -> None:

@@ -51,12 +51,16 @@ class Databases:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._servers: dict[str, Server] = {}
+        self._migrated: set[str] = set()
         self._failures: dict[str, Exception] = {}
         self._numbers = itertools.count(1)
 
     def new(self, kind: str, *, migrated: bool = True) -> str:
         """The address of a fresh database of ``kind``."""
         server = self._servers[kind] if kind in self._servers else self._start(kind)
+        if migrated and kind not in self._migrated:
+            migrate(server.create("template"))
+            self._migrated.add(kind)
         name = f"test_{next(self._numbers)}"
         return server.create(name, like="template" if migrated else None)
 
@@ -70,7 +74,6 @@ class Databases:
             raise self._failures[kind]  # it would fail again, and take as long
         try:
             server = self._servers[kind] = _STARTERS[kind](self._folder)
-            migrate(server.create("template"))
         except Exception as error:
             self._failures[kind] = error
             raise

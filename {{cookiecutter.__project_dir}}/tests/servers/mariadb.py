@@ -40,7 +40,8 @@ class MariaDB:
             "--skip-test-db",
         )
         (folder / "init.sql").write_text(
-            "CREATE USER tester@'127.0.0.1';\nGRANT ALL ON *.* TO tester@'127.0.0.1';\n"
+            "CREATE USER tester@'127.0.0.1';\nGRANT ALL ON *.* TO tester@'127.0.0.1' "
+            "WITH GRANT OPTION;\n"
         )
         self.process = self._unprivileged.start(
             server,

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from .processes import Unprivileged, eventually, find_program, free_ports
 
+GUARDED = "guarded"
+"""The one user that needs a password, once a test has made it."""
+
 
 class PostgreSQL:
-    """Listens on 127.0.0.1 alone, trusts everybody, and forgets everything at the end.
+    """Listens on 127.0.0.1 alone, trusts everybody but one, and forgets everything at the end.
 
     Durability is off, and a copy of a template costs less than a migration.
     """
@@ -42,6 +45,8 @@ class PostgreSQL:
         initdb = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
         locale = ["--no-locale", "-D", str(data)]
         self._unprivileged.run(postgres.with_name("initdb"), *initdb, *locale)
+        rules = data / "pg_hba.conf"
+        rules.write_text(f"host all {GUARDED} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
         options = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
         options += ["listen_addresses=127.0.0.1", f"unix_socket_directories={folder}"]
         options += ["max_connections=200"]

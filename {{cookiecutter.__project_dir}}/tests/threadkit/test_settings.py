@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -138,10 +139,22 @@ def test_an_address_that_names_no_database_is_refused(
 
 
 def test_a_missing_driver_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("threadkit.settings.find_spec", lambda name: None)
+    monkeypatch.setattr("threadkit.database_url.find_spec", lambda name: None)
     text = fault(monkeypatch, DATABASE_URL="postgresql://u@h/n")
     assert "psycopg" in text
     assert "'.[postgresql]'" in text
+
+
+def test_a_file_that_cannot_be_written_is_said_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "is a folder" in fault(monkeypatch, DATABASE_URL=f"sqlite:///{tmp_path}")
+
+
+def test_a_pool_of_no_connections_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = fault(monkeypatch, DATABASE_POOL_SIZE="0")
+    assert "DATABASE_POOL_SIZE='0'" in text
+    assert "greater than or equal to 1" in text
 
 
 def test_an_owners_settings_are_checked_with_the_kits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ the driver: how to connect with limits, and what an error means.
 from __future__ import annotations
 
 import enum
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine
@@ -20,12 +21,30 @@ class Fault(enum.Enum):
 
     AWAY = "away"
     """The server cannot be reached, refuses more work, or the connection is gone."""
+    REFUSED = "refused"
+    """The server is there and does not let us in: user, password, rights or database."""
     TIMEOUT = "timeout"
     """The server stopped the statement at its own limit."""
     LOCKED = "locked"
     """Someone else held a lock for longer than a statement may wait."""
+    FULL = "full"
+    """No room is left where the server writes; looking may still work."""
     MISSING = "missing"
     """A table or column does not exist: the schema is behind, or the code is wrong."""
+
+
+MIGRATION_PATIENCE = 300
+"""Seconds to wait for another instance that migrates."""
+
+
+class MigrationsRunning(Exception):
+    """Another instance has been migrating for longer than anybody waits."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"another instance has been migrating this database for {MIGRATION_PATIENCE} s. "
+            "Look after it, then run it again."
+        )
 
 
 class Dialect(Protocol):
@@ -48,10 +67,11 @@ class Dialect(Protocol):
     def fault(self, error: DBAPIError) -> Fault | None:
         """What this error means, or None where it is the statement's own."""
 
-    def migration_lock(self, connection: Connection, *, patience: int) -> None:
-        """Wait until no other instance migrates; released with the connection.
+    def migration(self, url: str, *, patience: int) -> AbstractContextManager[Connection]:
+        """A connection to migrate with, while no other instance does; commits at the end.
 
         ``patience``: seconds that each statement may wait for a table in use.
+        ``MigrationsRunning`` where another instance does not come to an end.
         """
 
 

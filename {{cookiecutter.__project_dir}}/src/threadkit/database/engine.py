@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import sessionmaker
 
 from threadkit.database.dialect import Fault, dialect_for
+from threadkit.database.faults import sentence
 from threadkit.database.schema import Schema
 from threadkit.database.statements import Statements
 from threadkit.settings import Settings
@@ -105,8 +106,10 @@ class Database:
                 connection.execute(text("SELECT 1"))
                 return self.schema.fault(connection)
         except DBAPIError as error:
-            away = self.dialect.fault(error) in (Fault.AWAY, Fault.LOCKED)
-            return f"the database {'is away' if away else 'refuses'}: {type(error.orig).__name__}"
+            reason = sentence(error, self.settings.database_url)
+            if self.dialect.fault(error) is Fault.REFUSED:
+                return f"the database does not let us in: {reason}. Check DATABASE_URL."
+            return f"the database is away: {reason}"
         except SQLAlchemyError as error:
             return f"the database does not answer: {type(error).__name__}"
 

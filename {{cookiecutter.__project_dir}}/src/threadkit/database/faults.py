@@ -10,7 +10,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from threadkit.concurrency import DeadlineExceeded
 from threadkit.database.dialect import Dialect, Fault
+from threadkit.database_url import without_password
 from threadkit.errors import Unavailable
+
+_LONGEST = 300
+"""Characters of a driver's sentence."""
 
 
 class PoolExhausted(Unavailable):
@@ -23,6 +27,10 @@ class DatabaseAway(Unavailable):
 
 class DatabaseLocked(Unavailable):
     """Someone else held a lock for too long."""
+
+
+class DatabaseFull(Unavailable):
+    """The database has no room left for what should be written."""
 
 
 class SchemaBehind(Unavailable):
@@ -46,6 +54,12 @@ def translated(dialect: Dialect, schema_fault: Callable[[], str | None]) -> Iter
             case Fault.AWAY:
                 msg = "The database is away."
                 raise DatabaseAway(msg, retry_after=2) from error
+            case Fault.REFUSED:
+                msg = "The database does not let the service in."
+                raise DatabaseAway(msg, retry_after=10) from error
+            case Fault.FULL:
+                msg = "The database has no room left on its disk."
+                raise DatabaseFull(msg, retry_after=10) from error
             case Fault.LOCKED:
                 msg = "The database is busy with another writer."
                 raise DatabaseLocked(msg) from error
@@ -56,3 +70,14 @@ def translated(dialect: Dialect, schema_fault: Callable[[], str | None]) -> Iter
                 raise SchemaBehind(reason, retry_after=10) from error
             case _:
                 raise
+
+
+def sentence(error: DBAPIError, url: str) -> str:
+    """What the driver says, in one line and without the password; for operators."""
+    original = error.orig
+    arguments = original.args if original is not None else ()
+    # PyMySQL's errors are a number and a text, the others' one text of several lines.
+    text = str(arguments[-1]) if arguments else type(original).__name__
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    line = lines[0] if lines else type(original).__name__
+    return without_password(line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…", url)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
 
-from threadkit.database.dialect import Fault
+from threadkit.database.dialect import MIGRATION_PATIENCE, Fault, MigrationsRunning
 from threadkit.settings import Settings
 
 # Server and client error numbers, from the reference manuals of both servers.
 _AWAY = frozenset({1040, 1042, 1043, 1053, 1129, 1203, 2002, 2003, 2006, 2013, 4031})
+_REFUSED = frozenset({1044, 1045, 1049, 1130, 1251, 1698, 2059})
+_FULL = frozenset({1021, 1114})
+# Errors of the file system, whose text has the system's number.
+_FILE = frozenset({3, 1026, 1030})
 _TIMEOUT = frozenset({1969, 3024})
 _LOCKED = frozenset({1205})
 _MISSING = frozenset({1054, 1146})
@@ -65,7 +73,11 @@ class MySQL:
         number = arguments[0] if arguments and isinstance(arguments[0], int) else None
         if error.connection_invalidated or number in _AWAY:
             return Fault.AWAY
+        if number in _FILE and re.search(r"err(no|or):? 28\b", str(error.orig)):
+            return Fault.FULL
         for fault, numbers in (
+            (Fault.REFUSED, _REFUSED),
+            (Fault.FULL, _FULL),
             (Fault.TIMEOUT, _TIMEOUT),
             (Fault.LOCKED, _LOCKED),
             (Fault.MISSING, _MISSING),
@@ -74,8 +86,19 @@ class MySQL:
                 return fault
         return None
 
-    def migration_lock(self, connection: Connection, *, patience: int) -> None:
-        """A named lock of the connection; no transaction holds one over DDL here."""
-        connection.execute(text("SELECT GET_LOCK('threadkit_migrations', 60)"))
-        connection.execute(text(f"SET SESSION lock_wait_timeout = {patience}"))
-        connection.commit()
+    @contextmanager
+    def migration(self, url: str, *, patience: int) -> Iterator[Connection]:
+        """A named lock of the connection's, since each DDL statement here commits by itself."""
+        engine = create_engine(
+            url, poolclass=NullPool, connect_args={"charset": "utf8mb4", "connect_timeout": 10}
+        )
+        with engine.connect() as connection:
+            wait = {"seconds": MIGRATION_PATIENCE}
+            # Names are the server's, not the database's, and have 64 characters.
+            lock = "SELECT GET_LOCK(CONCAT('threadkit.', MD5(DATABASE())), :seconds)"
+            if connection.execute(text(lock), wait).scalar() != 1:
+                raise MigrationsRunning
+            connection.execute(text(f"SET SESSION lock_wait_timeout = {patience}"))
+            connection.commit()
+            yield connection
+            connection.commit()

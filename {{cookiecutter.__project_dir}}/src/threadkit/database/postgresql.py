@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.pool import NullPool
 
-from threadkit.database.dialect import Fault
+from threadkit.database.dialect import MIGRATION_PATIENCE, Fault, MigrationsRunning
 from threadkit.settings import Settings
 
 # One lock for the migrations of all instances; the number only has to be ours.
@@ -15,7 +18,23 @@ _MIGRATION_LOCK = 0x7468_7265_6164
 
 # SQLSTATE classes and codes, PostgreSQL documentation, appendix A.
 _AWAY_CLASSES = ("08", "57P", "53", "58")
-_MISSING = ("42P01", "42703", "3F000")
+_LOCK_NOT_AVAILABLE = "55P03"
+_FAULTS = {
+    "53100": Fault.FULL,
+    "57014": Fault.TIMEOUT,
+    _LOCK_NOT_AVAILABLE: Fault.LOCKED,
+    **dict.fromkeys(("42P01", "42703", "3F000"), Fault.MISSING),
+}
+# The driver keeps no SQLSTATE of an attempt to connect. A server that speaks another language
+# than English only loses a word of help.
+_REFUSED = (
+    "authentication failed",
+    "no password supplied",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "permission denied for database",
+    "is not permitted to log in",
+)
 
 
 class PostgreSQL:
@@ -55,18 +74,51 @@ class PostgreSQL:
     def fault(self, error: DBAPIError) -> Fault | None:
         """By SQLSTATE; an error without one never reached the server."""
         code: str | None = getattr(error.orig, "sqlstate", None)
+        if code in _FAULTS:
+            return _FAULTS[code]
         if error.connection_invalidated or (code or "").startswith(_AWAY_CLASSES):
             return Fault.AWAY
-        if code is None:
-            return Fault.AWAY if type(error.orig).__name__ == "OperationalError" else None
-        if code == "57014":
-            return Fault.TIMEOUT
-        if code == "55P03":
-            return Fault.LOCKED
-        return Fault.MISSING if code in _MISSING else None
+        if code is None and type(error.orig).__name__ == "OperationalError":
+            refused = any(words in str(error.orig) for words in _REFUSED)
+            return Fault.REFUSED if refused else Fault.AWAY
+        return None
 
-    def migration_lock(self, connection: Connection, *, patience: int) -> None:
-        """An advisory lock of the session, taken before the limit on waiting comes into force."""
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
-        connection.execute(text(f"SET SESSION lock_timeout = '{patience}s'"))
-        connection.commit()
+    @contextmanager
+    def migration(self, url: str, *, patience: int) -> Iterator[Connection]:
+        """Two connections: one holds the lock in an open transaction, the other migrates.
+
+        Nothing outlives a transaction, so it works behind PgBouncer too, and a migration may
+        leave its own for CREATE INDEX CONCURRENTLY (``autocommit_block``).
+        """
+        engine = create_engine(
+            url,
+            poolclass=NullPool,
+            connect_args={"connect_timeout": 10, "prepare_threshold": None},
+        )
+        with engine.connect() as gate:
+            _lock_migrations(gate)
+            event.listen(engine, "begin", _limit_wait(patience))
+            with engine.connect() as connection:
+                yield connection
+                connection.commit()
+
+
+def _lock_migrations(gate: Connection) -> None:
+    gate.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_PATIENCE}s'"))
+    gate.execute(text("SET LOCAL statement_timeout = 0"))
+    gate.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+    try:
+        # Without parameters it goes as a simple query, whose snapshot ends with it. One that
+        # lasted would have CREATE INDEX CONCURRENTLY wait for this very transaction.
+        gate.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+            raise MigrationsRunning from error
+        raise
+
+
+def _limit_wait(seconds: int) -> Callable[[Connection], None]:
+    def limit(connection: Connection) -> None:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{seconds}s'")
+
+    return limit

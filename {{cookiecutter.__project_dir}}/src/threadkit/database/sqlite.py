@@ -7,18 +7,23 @@ writer later is the one that SQLite answers with "database is locked" at once.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.pool import NullPool
 
-from threadkit.database.dialect import Fault
+from threadkit.database.dialect import MIGRATION_PATIENCE, Fault, MigrationsRunning
 from threadkit.settings import Settings
 
-_AWAY = ("unable to open database file", "disk is full", "disk i/o error", "readonly database")
+_AWAY = ("unable to open database file", "disk i/o error", "readonly database")
+_FULL = ("database or disk is full",)
 _LOCKED = ("database is locked", "database table is locked")
 _MISSING = ("no such table", "no such column", "has no column named")
 
@@ -36,7 +41,9 @@ class SQLite:
     def prepare(self, engine: Engine, *, autocommit: bool) -> None:
         """Create the file's folder; set up each connection; take over BEGIN from the driver."""
         if engine.url.database and not engine.url.database.startswith("file:"):
-            Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+            # What stands in the way of it says SQLite itself, when it opens the file.
+            with contextlib.suppress(OSError):
+                Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
         event.listen(engine, "connect", _set_up)
         if not autocommit:
             event.listen(engine, "begin", _begin)
@@ -49,6 +56,7 @@ class SQLite:
         text = str(error.orig).lower()
         for fault, words in (
             (Fault.AWAY, _AWAY),
+            (Fault.FULL, _FULL),
             (Fault.LOCKED, _LOCKED),
             (Fault.MISSING, _MISSING),
         ):
@@ -56,10 +64,32 @@ class SQLite:
                 return fault
         return None
 
-    def migration_lock(self, connection: Connection, *, patience: int) -> None:
-        """BEGIN IMMEDIATE is the lock; another instance that migrates may take its time."""
+    @contextmanager
+    def migration(self, url: str, *, patience: int) -> Iterator[Connection]:
+        """One transaction for all of it: BEGIN IMMEDIATE is the lock, and DDL rolls back too.
+
+        Foreign keys rest meanwhile and are checked at the end: Alembic copies a table and
+        drops the old one, and a drop deletes the rows that refer to it.
+        """
         del patience
-        connection.exec_driver_sql("PRAGMA busy_timeout = 60000")
+        engine = create_engine(
+            url, poolclass=NullPool, connect_args={"timeout": MIGRATION_PATIENCE}
+        )
+        self.prepare(engine, autocommit=False)
+        event.listen(engine, "connect", _rest_foreign_keys)
+        with engine.connect() as connection:
+            try:
+                connection.begin()
+            except OperationalError as error:
+                if self.fault(error) is Fault.LOCKED:
+                    raise MigrationsRunning from error
+                raise
+            yield connection
+            orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+            if orphans:
+                msg = f"the migration leaves rows that refer to nothing: {orphans[:5]}"
+                raise RuntimeError(msg)
+            connection.commit()
 
 
 def _set_up(connection: DBAPIConnection, _record: object) -> None:
@@ -71,6 +101,10 @@ def _set_up(connection: DBAPIConnection, _record: object) -> None:
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _rest_foreign_keys(connection: DBAPIConnection, _record: object) -> None:
+    connection.cursor().execute("PRAGMA foreign_keys=OFF")
 
 
 def _begin(connection: Connection) -> None:

@@ -8,6 +8,7 @@ The file is read by the master: at the start, and again at each SIGHUP.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -48,7 +49,8 @@ def gunicorn_settings(settings_class: type[Settings], project_dir: Path) -> dict
     Once the service runs they do not: a SIGHUP then keeps what is in force.
     """
     try:
-        settings = settings_class.load()
+        with contextlib.chdir(project_dir):  # where the service will run: SQLite's path is relative
+            settings = settings_class.load()
     except SettingsError as error:
         if not _in_force:
             print(error, file=sys.stderr)
