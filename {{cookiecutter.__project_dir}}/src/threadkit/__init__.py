@@ -33,7 +33,7 @@ from threadkit.errors import (
     ServiceError,
     Unavailable,
 )
-from threadkit.limits import deadline
+from threadkit.limits import deadline, sheddable
 from threadkit.settings import Settings
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "fail_after",
     "move_on_after",
     "remaining",
+    "sheddable",
     "shield",
     "sleep",
 ]

@@ -27,6 +27,9 @@ SOCKET: Final = "gunicorn.socket"
 ARRIVED: Final = "threadkit.arrived"
 """Where the worker writes when it saw the request first, in `time.monotonic()` seconds."""
 
+NOISE: Final = 0.02
+"""Seconds that prove no wait: the kernel counts in its own ticks, a busy thread in others."""
+
 _LINUX: Final = sys.platform == "linux"
 # Offset of tcpi_last_data_recv in struct tcp_info (linux/tcp.h), milliseconds; part of the
 # kernel's ABI since 2.6.

@@ -63,7 +63,15 @@ def init_app(app: flask.Flask, settings: Settings) -> Runtime:
     for variable in variables:
         register_context_variable(variable)
 
-    app.wsgi_app = Admission(app.wsgi_app, settings)  # type: ignore[method-assign]
+    admission = Admission(
+        app.wsgi_app,
+        settings,
+        is_sheddable=web.Shedding(app),
+        line_fill=runtime.line_fill,
+    )
+    runtime.add("admission", admission)
+    runtime.add_stats("admission", admission.stats)
+    app.wsgi_app = admission  # type: ignore[method-assign]
 
     # Around admission: a client that leaves gives up its place in the line, too.
     disconnects = DisconnectWatcher()

@@ -51,8 +51,11 @@ def derive(explicit: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str
         "graceful_timeout",
         values["drain_delay"] + values["max_request_timeout"] + BACKGROUND_DRAIN + SHUTDOWN_MARGIN,
     )
-    if "database_pool_size" not in explicit:
-        values["database_pool_size"] = values["concurrency"]
+    # One waits for each that runs, so the wait is about the time of one request: with both
+    # lines full an answer takes twice as long as without load.
+    for name in ("database_pool_size", "queue_size"):
+        if name not in explicit:
+            values[name] = values["concurrency"]
     return values
 
 

@@ -4,7 +4,12 @@
     @deadline(1.5)
     def overview(item_id: int) -> Overview: ...
 
-It only marks the handler; the web room opens the scope when a request takes the route.
+    @items.get("/suggestions")
+    @sheddable                    # refused first, so that there is room for what matters
+    def suggestions() -> Suggestions: ...
+
+They only mark the handler: the web room opens the scope when a request takes the route, and
+admission refuses what is marked while the line is half full.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from typing import Any, Final, TypeVar
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 _MARK: Final = "__deadline__"
+_SHEDDABLE: Final = "__sheddable__"
 
 ROUTED: Final = "__routed__"
 """Set on a handler when a route has taken it; a mark that comes later would reach nobody."""
@@ -34,16 +40,32 @@ def deadline(seconds: float | None) -> Callable[[Handler], Handler]:
         raise ValueError(msg)
 
     def mark(handler: Handler) -> Handler:
-        if hasattr(handler, ROUTED):
-            msg = (
-                f"@deadline stands above the route of {handler.__name__}, where it has no "
-                "effect: write it below, next to the function"
-            )
-            raise TypeError(msg)
+        _check_place(handler, "@deadline")
         setattr(handler, _MARK, seconds)
         return handler
 
     return mark
+
+
+def sheddable(handler: Handler) -> Handler:
+    """Have a route refused as soon as the line is half full; write it below the route."""
+    _check_place(handler, "@sheddable")
+    setattr(handler, _SHEDDABLE, True)
+    return handler
+
+
+def is_sheddable(handler: Callable[..., Any]) -> bool:
+    """Whether ``@sheddable`` marks it."""
+    return getattr(handler, _SHEDDABLE, False)
+
+
+def _check_place(handler: Handler, mark: str) -> None:
+    if hasattr(handler, ROUTED):
+        msg = (
+            f"{mark} stands above the route of {handler.__name__}, where it has "
+            "no effect: write it below, next to the function"
+        )
+        raise TypeError(msg)
 
 
 def time_limit(handler: Callable[..., Any], *, usual: float, most: float) -> float | None:

@@ -54,6 +54,8 @@ class RequestRecord:
     method: str
     path: str
     started: float = field(default_factory=time.monotonic)
+    waited: float = 0.0
+    """Seconds between the request's last byte and ``started``: backlog, line, pool."""
     thread_id: int = field(default_factory=threading.get_ident)
     route: str | None = None
     root: CancelScope | None = None
@@ -114,6 +116,7 @@ class Runtime:
         self.settings = settings
         self.requests: set[RequestRecord] = set()
         self.ledger = Ledger()
+        self._line: Callable[[], float] = lambda: 0.0
         self._resources: list[tuple[str, Resource]] = []
         self._checks: dict[str, Callable[[], str | None]] = {}
         self._stats: dict[str, Callable[[], Mapping[str, Any]]] = {}
@@ -201,6 +204,14 @@ class Runtime:
         if errors:
             msg = "some resources did not close"
             raise ExceptionGroup(msg, errors)
+
+    def set_line(self, fill: Callable[[], float]) -> None:
+        """A worker that keeps a line in front of the application says how full it is, 0 to 1."""
+        self._line = fill
+
+    def line_fill(self) -> float:
+        """How full the line in front of the application is, 0 to 1; 0 where nobody keeps one."""
+        return self._line()
 
     def set_not_ready(self, name: str, reason: str) -> None:
         """Turn readiness off until further notice; a worker that stops calls it."""

@@ -106,10 +106,12 @@ class Settings(BaseSettings):
     """Worker processes."""
     concurrency: Count = 8
     """Requests that run at once in a worker."""
-    queue_size: Annotated[int, Field(ge=0, le=100_000)] = 16
+    queue_size: Annotated[int, Field(ge=0, le=100_000)] = 8
     """Requests that may wait for a place, in a worker; the next one gets 503."""
     queue_timeout: Seconds = 0.5
     """Longest wait for a place."""
+    limiter: Literal["fixed", "aimd"] = "fixed"
+    """How many run at once: CONCURRENCY, or aimd: at most that, fewer while answers are slow."""
     request_timeout: Seconds = 3.0
     """Time limit of a request, where its route names no other."""
     max_request_timeout: Seconds = 3.0

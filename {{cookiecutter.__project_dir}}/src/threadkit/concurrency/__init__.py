@@ -17,7 +17,14 @@ from .bus import InvalidationBus, apply_invalidation, attach_invalidation_bus
 from .cache import Cache
 from .cached import CachedFunction, cached
 from .cancel_scope import CancelScope, live_scopes
-from .errors import Cancelled, Closed, DeadlineExceeded, ExpiredInLine, Saturated
+from .errors import (
+    Cancelled,
+    Closed,
+    DeadlineExceeded,
+    ExpiredInLine,
+    Saturated,
+    WaitedInVain,
+)
 from .executor import BoundedExecutor
 from .group import TaskGroup
 from .maps import CopyOnWriteMap
@@ -62,6 +69,7 @@ __all__ = [
     "ShutdownReport",
     "SingleFlight",
     "TaskGroup",
+    "WaitedInVain",
     "apply_invalidation",
     "attach_invalidation_bus",
     "attach_shared_tier",

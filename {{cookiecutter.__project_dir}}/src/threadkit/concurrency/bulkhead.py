@@ -23,7 +23,7 @@ from typing import ParamSpec, TypeVar
 
 from ._parking import Parker
 from .cancel_scope import current
-from .errors import Cancelled, DeadlineExceeded, ExpiredInLine, Saturated
+from .errors import Cancelled, DeadlineExceeded, ExpiredInLine, Saturated, WaitedInVain
 from .registry import register
 from .scope import park
 from .timeline import Span
@@ -46,9 +46,9 @@ class Bulkhead:
     """At most `max_concurrent` inside and `max_waiting` waiting, first come first served.
 
     Entering waits at most `min(max_wait, remaining())` seconds (`max_wait=None`: as long as the
-    scope lasts), else raises `Saturated`; when it was the scope's deadline, an error that is also
-    `DeadlineExceeded`; when the scope is cancelled, `Cancelled` at once. A scope that is over
-    gets no permit at all.
+    scope lasts), else raises `Saturated`, which is a `WaitedInVain` after a wait; when it was the
+    scope's deadline, an error that is also `DeadlineExceeded`; when the scope is cancelled,
+    `Cancelled` at once. A scope that is over gets no permit at all.
 
     A context manager and a decorator; thread-safe; one object for all threads. A permit is handed
     from the leaver to the first in line, so nobody overtakes, and a waiter that leaves in the
@@ -83,7 +83,8 @@ class Bulkhead:
         register("bulkhead", self)
 
     def _start_afresh(self) -> None:
-        # _lock guards every field below it. Nothing but this class runs under it.
+        # _lock guards max_concurrent and every field below it. Nothing but this class runs under
+        # it.
         self._lock = threading.Lock()
         self._inside = 0
         self._line: deque[_Waiter] = deque()
@@ -112,6 +113,27 @@ class Bulkhead:
         with Span("wait", f"bulkhead {self.name}"):
             self._wait(waiter)
 
+    def try_acquire(self) -> bool:
+        """Take a permit if one is free now; True if so. Pair it with `release` then."""
+        with self._lock:
+            if self._inside >= self.max_concurrent:
+                return False
+            self._inside += 1
+            self._admitted += 1
+            return True
+
+    def resize(self, max_concurrent: int) -> None:
+        """Allow so many from now on. Those inside stay, more of the waiting enter at once."""
+        if max_concurrent < 1:
+            raise ValueError(
+                f"bulkhead {self.name!r}: max_concurrent={max_concurrent} must be at least 1"
+            )
+        with self._lock:
+            self.max_concurrent = max_concurrent
+            while self._line and self._inside < max_concurrent:
+                self._inside += 1
+                self._pass_on()
+
     def release(self) -> None:
         """Give the permit back, to the first in line if somebody waits."""
         with self._lock:
@@ -126,7 +148,7 @@ class Bulkhead:
 
     def _pass_on(self) -> None:
         # Under _lock. The count stays when the permit changes hands.
-        if self._line:
+        if self._line and self._inside <= self.max_concurrent:
             waiter = self._line.popleft()
             waiter.granted = True
             self._admitted += 1
@@ -164,10 +186,10 @@ class Bulkhead:
         if isinstance(error, DeadlineExceeded):
             text = f"no permit of bulkhead {self.name!r} before the deadline: {error.reason}"
             raise ExpiredInLine(text, error.scope)
-        raise error or self._full(f"no permit came free in {self.max_wait:g} s")
+        raise error or self._full(f"no permit came free in {self.max_wait:g} s", WaitedInVain)
 
-    def _full(self, why: str) -> Saturated:
-        return Saturated(
+    def _full(self, why: str, kind: type[Saturated] = Saturated) -> Saturated:
+        return kind(
             f"bulkhead {self.name!r} is full: {self.max_concurrent} inside, "
             f"{len(self._line)}/{self.max_waiting} waiting, and {why}. Try again later, or raise "
             "max_concurrent, max_waiting or max_wait"

@@ -41,6 +41,10 @@ class Saturated(Exception):
     """Something bounded is full, and waiting longer was not allowed. Try again later."""
 
 
+class WaitedInVain(Saturated):
+    """The longest wait that the waiting line of something full allows is over."""
+
+
 class ExpiredInLine(Saturated, DeadlineExceeded):
     """The scope's deadline passed in the waiting line of something full.
 

@@ -55,6 +55,25 @@ MALFORMED_LIMITS: Final = Counter(
 )
 
 
+RUNNING: Final = Gauge(
+    "http_requests_running", "Requests that hold a place.", multiprocess_mode="livesum"
+)
+WAITING: Final = Gauge(
+    "http_requests_waiting", "Requests in line for a place.", multiprocess_mode="livesum"
+)
+PLACES: Final = Gauge(
+    "http_requests_places",
+    "Requests that may run at once: CONCURRENCY, or less where LIMITER=aimd has found less.",
+    multiprocess_mode="livesum",
+)
+REFUSED: Final = Counter(
+    "http_requests_refused_total",
+    "Requests that were not run: the line was full, the wait in it over, their time over "
+    "before they came in, or their route given up first.",
+    ["reason"],
+)
+
+
 class _Key(NamedTuple):
     method: str
     route: str

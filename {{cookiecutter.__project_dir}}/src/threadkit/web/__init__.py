@@ -2,13 +2,14 @@
 
     from threadkit.web import Answer, Blueprint, Created
 
-A handler module needs these names; ``install`` is for the kit.
+A handler module needs these names; ``install`` and ``Shedding`` are for the kit.
 """
 
 from threadkit.web.answers import Accepted, Answer, Created
 from threadkit.web.blueprint import Blueprint
 from threadkit.web.inputs import WHOLE, Payload, Preconditions, absent
 from threadkit.web.install import install
+from threadkit.web.shedding import Shedding
 
 __all__ = [
     "WHOLE",
@@ -18,6 +19,7 @@ __all__ = [
     "Created",
     "Payload",
     "Preconditions",
+    "Shedding",
     "absent",
     "install",
 ]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from threadkit import arrival
-from threadkit.concurrency import Cancelled, CancelScope, timeline
+from threadkit.concurrency import Cancelled, CancelScope, ExpiredInLine, timeline
 from threadkit.context import accepted_request_id, new_request_id, request_id
 from threadkit.ledger import Answered
 from threadkit.observability import metrics
@@ -69,6 +69,7 @@ class Exchange:
             id=identity,
             method=environ.get("REQUEST_METHOD", ""),
             path=environ.get("PATH_INFO", ""),
+            waited=arrival.waited(environ),
         )
         environ[REQUEST_RECORD] = self._record
         environ[EXCHANGE] = self
@@ -76,17 +77,29 @@ class Exchange:
         request_id.set(identity)
         timeline.current.set(self._record.timeline)
         metrics.enter()
-        self._scopes = [CancelScope(callers.time_limit(environ, metrics.MALFORMED_LIMITS.inc))]
+        granted = callers.time_limit(environ, metrics.MALFORMED_LIMITS.inc)
+        self._scopes = [self._scope(granted)]
         self._record.root = self._record.scope = self._scopes[0].__enter__()
 
     def take_route(self, route: str, seconds: float | None) -> None:
-        """The route is known, and with it the time limit; it holds until the last byte."""
-        self._record.route = route
-        scope = CancelScope(seconds, name=route)
+        """The route is known, and with it the time limit; it holds until the last byte.
+
+        ``ExpiredInLine`` for a request that has waited longer than that before it came here.
+        """
+        record = self._record
+        record.route = route
+        scope = self._scope(seconds, route)
+        if seconds is not None and record.waited >= max(seconds, arrival.NOISE):
+            msg = f"the request had waited {record.waited:.3g} s, and its route has {seconds:.3g} s"
+            raise ExpiredInLine(msg, scope)
         self._scopes.append(scope)
         self._record.scope = scope.__enter__()
         if seconds is not None and (end := scope.deadline) is not None:
             self._record.limit = end - self._record.started
+
+    def _scope(self, seconds: float | None, name: str = "") -> CancelScope:
+        # The client has been waiting since its last byte, wherever the request was.
+        return CancelScope(None if seconds is None else seconds - self._record.waited, name=name)
 
     def leave_scopes(self) -> None:
         """The answer is complete, or the last byte has gone: what still runs is cancelled.

@@ -19,6 +19,7 @@ from threadkit.concurrency import (
     DeadlineExceeded,
     ExpiredInLine,
     Saturated,
+    WaitedInVain,
     fail_after,
     move_on_after,
     named,
@@ -295,3 +296,59 @@ class BulkheadMachine(RuleBasedStateMachine):
 
 TestBulkheadMachine = BulkheadMachine.TestCase
 TestBulkheadMachine.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
+
+
+def test_try_acquire_takes_a_free_permit_and_never_waits() -> None:
+    bulkhead = Bulkhead("try", max_concurrent=1, max_waiting=5)
+    assert bulkhead.try_acquire()
+    assert not bulkhead.try_acquire()
+    bulkhead.release()
+    assert bulkhead.try_acquire()
+
+
+def test_a_larger_bulkhead_lets_the_waiting_in_at_once(threads: Any, eventually: Any) -> None:
+    bulkhead = Bulkhead("grows", max_concurrent=1, max_waiting=3)
+    bulkhead.acquire()
+    waiting = [threads.start(bulkhead.acquire) for _ in range(3)]
+    eventually(lambda: bulkhead.stats()["waiting"] == 3)
+    bulkhead.resize(3)
+    eventually(lambda: sum(each.done() for each in waiting) == 2)
+    assert bulkhead.stats()["inside"] == 3
+    bulkhead.resize(4)
+    threads.join()
+    assert (bulkhead.stats()["inside"], bulkhead.stats()["waiting"]) == (4, 0)
+
+
+def test_a_smaller_bulkhead_lets_nobody_in_until_it_has_emptied(
+    threads: Any, eventually: Any
+) -> None:
+    bulkhead = Bulkhead("shrinks", max_concurrent=3, max_waiting=1)
+    for _ in range(3):
+        bulkhead.acquire()
+    last = threads.start(bulkhead.acquire)
+    eventually(lambda: bulkhead.stats()["waiting"] == 1)
+    bulkhead.resize(1)
+    bulkhead.release()
+    bulkhead.release()
+    assert not last.done()
+    assert bulkhead.stats()["inside"] == 1
+    bulkhead.release()
+    threads.join()
+    assert bulkhead.stats()["inside"] == 1
+
+
+def test_a_bulkhead_cannot_shrink_to_nothing() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        Bulkhead("none", max_concurrent=1).resize(0)
+
+
+def test_a_wait_that_is_over_is_told_from_a_full_line() -> None:
+    bulkhead = Bulkhead("full", max_concurrent=1, max_waiting=1, max_wait=0.01)
+    bulkhead.acquire()
+    with pytest.raises(WaitedInVain):
+        bulkhead.acquire()
+    refuses = Bulkhead("refuses", max_concurrent=1)
+    refuses.acquire()
+    with pytest.raises(Saturated) as refused:
+        refuses.acquire()
+    assert type(refused.value) is Saturated

@@ -61,7 +61,7 @@ def test_the_environment_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert settings["loglevel"] == "warning"
 
 
-@pytest.mark.parametrize(("asked", "given"), [("1000", 1000), ("1", 28 + 32)])
+@pytest.mark.parametrize(("asked", "given"), [("1000", 1000), ("1", 20 + 32)])
 def test_a_worker_holds_more_connections_than_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, given: int
 ) -> None:
