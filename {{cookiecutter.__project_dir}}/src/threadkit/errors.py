@@ -52,6 +52,13 @@ class NotFound(ServiceError):
         self.key = key
 
 
+class RequestTimeout(ServiceError):
+    """The client did not send all of the request in ``BODY_TIMEOUT``."""
+
+    status = 408
+    title = "Request Timeout"
+
+
 class Conflict(ServiceError):
     """The request contradicts the present state, and repeating it will not help."""
 

@@ -8,6 +8,7 @@ adds fields of their own; ``load`` reads them all and reports every fault in one
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -27,6 +28,9 @@ from threadkit.database_url import driver_fault, normalised, path_fault
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
+
+KIT_WORKER = "threadkit.server.worker.Worker"
+STOCK_WORKER = "gthread"
 
 
 def _redis_url(value: str) -> str:
@@ -116,8 +120,14 @@ class Settings(BaseSettings):
     """Time limit of a request, where its route names no other."""
     max_request_timeout: Seconds = 3.0
     """Most that a route's own @deadline may ask for."""
+    header_timeout: Seconds = 10.0
+    """Longest that a client may take for the head of a request."""
+    body_timeout: Seconds = 10.0
+    """Longest that a client may take for the body of a request."""
+    write_timeout: Seconds = 10.0
+    """Longest that a client may take for each 256 KiB of an answer."""
     drain_delay: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 1.0
-    """Reserved in GRACEFUL_TIMEOUT for load balancers to notice a stop."""
+    """How long a stopping worker goes on accepting, for load balancers to notice."""
     graceful_timeout: Seconds = 11.0
     """When a stopping worker is killed, whatever it still does."""
     max_body_bytes: Annotated[int, Field(ge=1)] = 1024 * 1024
@@ -137,6 +147,10 @@ class Settings(BaseSettings):
 
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     """Client connections that a worker holds at once."""
+    worker_class: str = Field(
+        default_factory=lambda: KIT_WORKER if sys.platform == "linux" else STOCK_WORKER
+    )
+    """gunicorn's worker class: the kit's own, or `gthread` with less protection."""
     trusted_hosts: Annotated[list[str], NoDecode, BeforeValidator(_comma_separated)] = Field(
         default_factory=list
     )

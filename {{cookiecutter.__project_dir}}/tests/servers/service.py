@@ -22,6 +22,7 @@ from .processes import PROJECT, eventually, free_ports
 # What would change the service if the tests' own environment had it.
 _OURS = (
     *("ADMIN_BIND", "ADMIN_TOKEN", "BIND", "CONCURRENCY", "DATABASE_URL", "DRAIN_DELAY"),
+    *("BODY_TIMEOUT", "HEADER_TIMEOUT", "MAX_CONNECTIONS", "WORKER_CLASS", "WRITE_TIMEOUT"),
     *("GRACEFUL_TIMEOUT", "LOG_FORMAT", "LOG_LEVEL", "MAX_BODY_BYTES", "QUEUE_SIZE"),
     *("QUEUE_TIMEOUT", "REQUEST_TIMEOUT", "TRUSTED_HOSTS", "TRUSTED_PROXIES", "WORKERS"),
     *("GUNICORN_CMD_ARGS", "PROMETHEUS_MULTIPROC_DIR", "WEB_CONCURRENCY"),

@@ -87,7 +87,7 @@ def _process(settings: Settings, package: str, project_dir: Path) -> dict[str, A
     return {
         "wsgi_app": f"{package}.wsgi:application",
         "chdir": str(project_dir.resolve()),
-        "worker_class": "gthread",
+        "worker_class": settings.worker_class,
         "workers": settings.workers,
         "threads": threads(settings),
         "timeout": _HEARTBEAT_TIMEOUT,

@@ -8,6 +8,15 @@ An upgrade that moves one fails its contract test by name instead of a service a
 ``Config.env_orig``          what the environment was; USR2 gives the new master a copy,
                              made after ``pre_exec``
 ``Worker.handle_quit``       what a worker does on SIGINT and SIGQUIT: ``worker_int``, then exit
+``Worker.PIPE``, ``ppid``, ``sockets``, ``nr``, ``max_requests``, ``alive``
+                             what a worker class finds in its base: a pipe to which signals
+                             write, the master's number, the listeners, the count of requests
+``Request(cfg, unreader, peer, number)``, ``set_body_reader``
+                             the parser of a head; reads by ``unreader.read()`` and ``unread()``
+``Response.default_headers``, ``send_headers``, ``_emit_body``, ``write``, ``close``
+                             the writer of an answer, of which only what is sent goes elsewhere
+``base_environ``             the part of a WSGI environment that is the same for all requests
+``http.errors``              what the parser raises
 ``GUNICORN_PID``, ``GUNICORN_FD``, ``LISTEN_FDS``
                              variables that say which sockets are inherited
 """
@@ -21,7 +30,25 @@ import sys
 from typing import Any, Final, cast
 
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
+from gunicorn.http import errors  # type: ignore[import-untyped]
+from gunicorn.http.message import Request  # type: ignore[import-untyped]
+from gunicorn.http.wsgi import Response, base_environ  # type: ignore[import-untyped]
 from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
+
+__all__ = [
+    "BOOT_FAILURES",
+    "Request",
+    "Response",
+    "Worker",
+    "base_environ",
+    "environment_of_next_master",
+    "errors",
+    "exit_code",
+    "inherits_sockets",
+    "listening",
+    "quit_without_locks",
+    "replaces_a_master",
+]
 
 BOOT_FAILURES: Final = frozenset({Arbiter.WORKER_BOOT_ERROR, Arbiter.APP_LOAD_ERROR})
 

@@ -15,7 +15,7 @@ import orjson
 from werkzeug.datastructures import MultiDict
 from werkzeug.utils import cached_property
 
-from threadkit.errors import BadRequest, ContentTooLarge, UnsupportedMediaType
+from threadkit.errors import BadRequest, ContentTooLarge, ServiceError, UnsupportedMediaType
 
 
 class StrictBody(io.RawIOBase):
@@ -39,6 +39,8 @@ class StrictBody(io.RawIOBase):
             return 0
         try:
             data = self._stream.read(wanted)
+        except ServiceError:  # the kit's worker knows what is wrong with it
+            raise
         except OSError as error:
             msg = f"The connection broke after {self._position} bytes of the body."
             raise BadRequest(msg) from error

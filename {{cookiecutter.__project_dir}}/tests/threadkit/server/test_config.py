@@ -31,8 +31,13 @@ def test_gunicorn_accepts_every_value_under_its_own_name(tmp_path: Path) -> None
     for name, value in configured(tmp_path).items():
         assert name in config.settings, f"gunicorn has no setting {name}"
         config.set(name, value)
-    assert config.worker_class_str == "gthread"
+    assert config.worker_class_str == "threadkit.server.worker.Worker"
     assert config.forwarded_allow_ips == []
+
+
+def test_gunicorns_own_worker_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKER_CLASS", "gthread")
+    assert configured(tmp_path)["worker_class"] == "gthread"
 
 
 def test_the_application_is_the_one_beside_the_settings(tmp_path: Path) -> None:

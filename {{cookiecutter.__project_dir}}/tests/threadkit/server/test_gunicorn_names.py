@@ -14,7 +14,8 @@ from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
-from threadkit.server import gunicorn_names
+from threadkit.server import gunicorn_names, refusals
+from threadkit.server.head import Head
 from threadkit.server.logger import Logger
 
 
@@ -69,6 +70,60 @@ def test_a_quit_does_without_the_pool(
             signal.signal(number, handler)
     assert calls == [worker, worker]
     assert not worker.alive
+
+
+def test_a_worker_class_finds_in_its_base_what_the_kits_needs() -> None:
+    source = inspect.getsource(Worker.__init__) + inspect.getsource(Worker.init_process)
+    for name in ("ppid", "sockets", "nr", "max_requests", "alive", "PIPE"):
+        assert f"self.{name} = " in source, name
+    assert "set_wakeup_fd(self.PIPE[1])" in inspect.getsource(Worker.init_signals)
+    # The application is there before run, and what run raises or returns ends the process.
+    assert source.index("load_wsgi") < source.index("post_worker_init") < source.index("self.run()")
+
+
+def test_the_parser_reads_a_head_from_anything_that_reads() -> None:
+    request = gunicorn_names.Request
+    assert list(inspect.signature(request.__init__).parameters) == [
+        *("self", "cfg", "unreader", "peer_addr", "req_number")
+    ]
+    head = Head(Config(), b"GET /a?b HTTP/1.1\r\nHost: x\r\nA-b: c\r\n\r\n", ("::1", 1), 1)
+    assert (head.method, head.path, head.query, head.version) == ("GET", "/a", "b", (1, 1))
+    assert head.headers == [("HOST", "x"), ("A-B", "c")]
+    assert not head.should_close()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *(
+            b"Content-Length: 1\r\nTransfer-Encoding: chunked",
+            b"Content-Length: 1\r\n" * 2 + b"A: b",
+        ),
+        *(b"Host : x", b"A: b\r\n c", b"A: \x00", b"A: b\rc", b"Host: x\r\nHost: y", b": x"),
+    ],
+)
+def test_the_parser_refuses_a_malformed_head(fields: bytes) -> None:
+    with pytest.raises(gunicorn_names.errors.ParseException):
+        Head(Config(), b"GET / HTTP/1.1\r\n" + fields + b"\r\n\r\n", ("::1", 1), 1)
+
+
+def test_every_error_of_the_parser_has_its_answer() -> None:
+    for name, status in (
+        *(("LimitRequestLine", 414), ("LimitRequestHeaders", 431), ("ExpectationFailed", 417)),
+        *(("InvalidHTTPVersion", 505), ("ConfigurationProblem", 500), ("InvalidHeader", 400)),
+    ):
+        kind = getattr(gunicorn_names.errors, name)
+        assert issubclass(kind, gunicorn_names.errors.ParseException)
+        assert refusals.from_parser(kind.__new__(kind)).status == status
+
+
+def test_the_writer_sends_by_the_two_methods_that_the_kit_replaces() -> None:
+    response = gunicorn_names.Response
+    assert "self._emit_body(arg)" in inspect.getsource(response.write)
+    assert "self.send_headers()" in inspect.getsource(response.write)
+    assert "self.headers_sent = True" in inspect.getsource(response.send_headers)
+    assert list(inspect.signature(response.__init__).parameters) == ["self", "req", "sock", "cfg"]
+    assert "wsgi.input_terminated" in gunicorn_names.base_environ(Config())
 
 
 def test_worker_exit_runs_while_the_workers_exit_is_under_way() -> None:

@@ -1,0 +1,139 @@
+"""A worker's parts put together: what they hand to each other, and how they come to an end.
+
+    poller ── complete request ──▶ line ── place ──▶ threads ──▶ answering ── back ──▶ poller
+
+The end is in steps, each bounded: readiness turns false and new connections are still taken
+for DRAIN_DELAY, since load balancers take that long to notice; then what has connected
+already is taken in and the listeners are closed; then what runs is finished; and what does
+not finish in time is cancelled and named.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+
+from threadkit import runtime as runtimes
+from threadkit.ladder import BACKGROUND_DRAIN
+from threadkit.server.answering import Answering
+from threadkit.server.connection import Connection, State
+from threadkit.server.faults import EXPIRED, FULL, Fault
+from threadkit.server.line import Line, Verdict
+from threadkit.server.poller import Patience, Poller
+from threadkit.server.threads import Threads
+from threadkit.server.wire import Limits
+
+log = structlog.get_logger("threadkit.server")
+
+_TURN: Final = 1.0
+"""Longest turn of the main loop in seconds: the master wants to hear from it."""
+_LAST_REQUESTS: Final = 1.0
+"""Seconds in which a client whose connection was kept may still send a request at the end."""
+_CANCELLED: Final = 0.5
+"""Seconds for cancelled requests to notice."""
+
+
+class Serving:
+    """All of it, for one worker. The main thread calls ``turn`` and ``drain``."""
+
+    def __init__(self, worker: Any, runtime: runtimes.Runtime) -> None:
+        settings, cfg = runtime.settings, worker.cfg
+        self._worker = worker
+        self._runtime = runtime
+        self._settings = settings
+        self._line = Line(settings.concurrency, settings.queue_size)
+        self._answering = Answering(
+            worker.wsgi,
+            cfg,
+            self._line,
+            body_timeout=settings.body_timeout,
+            write_timeout=settings.write_timeout,
+            after_each=worker.count_request,
+        )
+        self.poller = Poller(
+            patience=Patience(cfg.keepalive, settings.header_timeout, settings.body_timeout),
+            limits=Limits(body=settings.max_body_bytes),
+            most=cfg.worker_connections,
+            ready=self._dispatch,
+            faulty=self._refuse,
+        )
+        self._threads: Threads[Connection] = Threads(
+            cfg.threads, lambda connection: self._answering.serve(connection, self.poller)
+        )
+        runtime.add_stats("line", self._line.stats)
+        runtime.add_stats("connections", self.stats)
+
+    def stats(self) -> dict[str, int]:
+        """Connections, by whose they are."""
+        states = [connection.state for connection in list(self.poller.connections.values())]
+        counted = {state.name.lower(): states.count(state) for state in State}
+        return {**counted, "open": len(states), "dropped": self.poller.dropped}
+
+    def turn(self, timeout: float = _TURN) -> None:
+        """One round of the main loop."""
+        first = self._line.first()
+        if first is not None:
+            expires = first + self._settings.queue_timeout - time.monotonic()
+            timeout = min(timeout, max(0.0, expires))
+        self.poller.turn(timeout)
+        for connection in self._line.expired(time.monotonic() - self._settings.queue_timeout):
+            self._refuse(EXPIRED, connection)
+
+    def drain(self, alive: Callable[[], object]) -> None:
+        """Come to an end; ``alive`` is called once a round, for the master to hear."""
+        began = time.monotonic()
+        grace = self._settings.graceful_timeout - BACKGROUND_DRAIN - 2 * _CANCELLED
+        self._runtime.set_not_ready("worker", "It is stopping.")
+        self._answering.closing = True
+        self._turns(alive, began + self._settings.drain_delay, lambda: False)
+        self.poller.stop_listening()
+        for listener in self._worker.sockets:
+            listener.close()
+        closed = time.monotonic()
+        self._turns(alive, closed + _LAST_REQUESTS, lambda: not self.poller.connections)
+        self.poller.let_go(quiet_since=time.monotonic())
+        self._turns(alive, began + grace, lambda: not self.poller.connections)
+        self._cut_off(alive, began)
+
+    def _turns(self, alive: Callable[[], object], until: float, done: Callable[[], bool]) -> None:
+        while not done() and (left := until - time.monotonic()) > 0:
+            alive()
+            self.turn(min(left, _TURN))
+
+    def _cut_off(self, alive: Callable[[], object], began: float) -> None:
+        """Cancel what has not finished, and say what was dropped."""
+        dropped = [f"{r.method} {r.path}" for r in list(self._runtime.requests)]
+        for record in list(self._runtime.requests):
+            if record.root is not None:
+                record.root.cancel("the worker is stopping")
+        if dropped:
+            self._turns(alive, time.monotonic() + _CANCELLED, lambda: not self.poller.connections)
+        left = len(self.poller.connections)
+        self.poller.shut()
+        stuck = self._threads.close(_CANCELLED)
+        say = log.warning if dropped or left or stuck else log.info
+        say(
+            "worker drained",
+            seconds=round(time.monotonic() - began, 2),
+            dropped_requests=dropped,
+            dropped_connections=left,
+            stuck_threads=stuck,
+        )
+
+    def _dispatch(self, connection: Connection) -> None:
+        """A request is complete. From the main thread or from one that gives one back."""
+        if connection.exempt:
+            self._threads.give(connection)
+            return
+        verdict = self._line.enter(connection)
+        if verdict is Verdict.RUN:
+            self._threads.give(connection)
+        elif verdict is Verdict.REFUSE:
+            self._refuse(FULL, connection)
+
+    def _refuse(self, fault: Fault, connection: Connection) -> None:
+        head = bytes(connection.inflow.buffer[:4096])
+        self._answering.refuse(fault, connection, head, self.poller)

@@ -1,0 +1,77 @@
+"""The worker: gunicorn's own contract with a worker class, and nothing of gunicorn's loop.
+
+gunicorn's ``gthread`` gives a connection to a thread as soon as it is accepted, puts what it
+cannot serve into an endless line, and resets who is waiting when it stops. This one keeps a
+connection until its request is complete, bounds the line, and leaves in order; ``serving``
+says how. The master, its signals, the reload and the heartbeat are gunicorn's.
+
+Only ``gunicorn.workers.base.Worker`` is built upon, which is gunicorn's public base of
+worker classes. The master imports this module, so it must import nothing that may not be
+there before the fork.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import Any, Final
+
+from threadkit.server.gunicorn_names import Worker as Base
+
+_SPARE_FILES: Final = 256
+"""Open files beside the clients' connections: databases, logs, the admin address."""
+
+
+class Worker(Base):  # type: ignore[misc]
+    """gunicorn's ``worker_class``. The main thread runs it; ``count_request`` is thread-safe."""
+
+    alive: bool
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """Nothing that the kit's own settings have not made sure of."""
+
+    def init_process(self) -> None:
+        """In the worker, before the application is loaded; returns when it has ended."""
+        _allow_files(self.cfg.worker_connections + _SPARE_FILES)
+        super().init_process()
+
+    def run(self) -> None:
+        """Serve until told to stop, then leave in order."""
+        # Not at the top: the master must not have loaded the metrics before the fork.
+        from threadkit import runtime
+        from threadkit.server.serving import Serving
+
+        serving = Serving(self, runtime.current())
+        serving.poller.wake_by(self.PIPE[0], self._drain_pipe)
+        serving.poller.listen(self.sockets)
+        while self.alive:
+            self.notify()
+            serving.turn()
+            if os.getppid() != self.ppid:
+                self.log.info("The master is gone, and so is %s", self)
+                return
+        serving.drain(self.notify)
+
+    def count_request(self) -> None:
+        """Leave after so many, where ``max_requests`` says so."""
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("%d requests (max_requests): the worker leaves", self.nr)
+            self.alive = False
+            os.write(self.PIPE[1], b"\0")
+
+    def _drain_pipe(self) -> None:
+        # A signal writes here, so that the main loop wakes up.
+        try:
+            os.read(self.PIPE[0], 4096)
+        except BlockingIOError:
+            return
+
+
+def _allow_files(count: int) -> None:
+    """Raise the soft limit on open files where it is below what was asked for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
