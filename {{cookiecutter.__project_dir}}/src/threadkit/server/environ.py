@@ -8,11 +8,9 @@ import sys
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from threadkit.arrival import ARRIVED, SOCKET
 from threadkit.server.connection import Connection
 from threadkit.server.gunicorn_names import base_environ, errors
-
-ARRIVED = "threadkit.arrived"
-"""When the request was complete, in ``time.monotonic()``: what it has waited since counts."""
 
 
 class Environs:
@@ -30,7 +28,7 @@ class Environs:
         """The environment; a new dictionary, which belongs to the application."""
         environ = self._base.copy()
         environ["wsgi.input"] = body
-        environ["gunicorn.socket"] = connection.sock
+        environ[SOCKET] = connection.sock
         environ[ARRIVED] = connection.arrived
         environ["wsgi.url_scheme"] = request.scheme
         environ["REQUEST_METHOD"] = request.method
