@@ -9,7 +9,7 @@ import flask
 
 from threadkit import runtime as runtimes
 from threadkit import web
-from threadkit.admin import ROUTES, AdminApp, AdminServer, debug_vars
+from threadkit.admin import ROUTES, AdminApp, AdminServer, debug_vars, pprof
 from threadkit.clients.redis_tier import RedisTier
 from threadkit.concurrency import register_context_variable
 from threadkit.context import log_context, request_id
@@ -37,7 +37,7 @@ def init_app(app: flask.Flask, settings: Settings) -> Runtime:
     app.extensions["threadkit"] = runtime
 
     # First in, last out: the admin address answers while everything else closes.
-    routes = {**ROUTES, "/debug/vars": debug_vars}
+    routes = {**ROUTES, "/debug/vars": debug_vars, **pprof.ROUTES}
     runtime.add("admin", AdminServer(AdminApp(runtime, routes)))
 
     pulse, garbage = Pulse(), Garbage()

@@ -56,6 +56,11 @@ def release() -> None:
         _folder = None
 
 
+def folder() -> Path | None:
+    """The private folder of this service; None outside gunicorn."""
+    return _folder
+
+
 class Peers:
     """This worker's end of the bus; a ``Resource`` and an ``InvalidationBus``. Thread-safe.
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import structlog
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import Map, MapAdapter, Rule
+from werkzeug.routing import Map, MapAdapter, RequestRedirect, Rule
 from werkzeug.wrappers import Request, Response
 
 from threadkit.context import (
@@ -29,6 +29,7 @@ from threadkit.context import (
 )
 from threadkit.observability import metrics
 from threadkit.runtime import Runtime
+from threadkit.settings import is_loopback
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -79,6 +80,8 @@ class AdminApp:
             adapter: MapAdapter = self._map.bind_to_environ(request.environ)
             pattern, values = adapter.match()
             return self._routes[pattern](request, self._runtime, **values)
+        except RequestRedirect as error:
+            return error.get_response(request.environ)
         except HTTPException as error:
             response = problem(error.code or 500)
             if allowed := getattr(error, "valid_methods", None):
@@ -90,7 +93,10 @@ class AdminApp:
 
     def _allows(self, request: Request) -> bool:
         if not self._token:
-            return True
+            # The settings see to it that the address is loopback then; a socket that was
+            # inherited from elsewhere may not be. A neighbour's unix socket has no address.
+            peer = request.remote_addr
+            return not peer or is_loopback(peer)
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         presented = given.strip().encode("latin-1", "replace")
         return scheme.lower() == "bearer" and hmac.compare_digest(presented, self._token)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("threadkit.admin")
 
+CONNECTION: Final = "threadkit.connection"
+"""Where the client's socket is in the WSGI environment: a long answer looks whether it left."""
+
 
 class Exchange(threading.Thread):
     """Answers one request whose head has arrived. The server that starts it joins it."""
@@ -39,7 +42,8 @@ class Exchange(threading.Thread):
         super().__init__(name="admin-exchange", daemon=True)
         self._app = app
         self._connection = connection
-        self._peer = peer
+        # A neighbour on the unix socket has no address; the standard handler wants a pair.
+        self._peer = peer if isinstance(peer, tuple) else ("", 0)
         self._head = head
         self._patience = patience
 
@@ -64,6 +68,11 @@ class Exchange(threading.Thread):
         """What the client sent: the head that was read already, then the rest."""
         until = time.monotonic() + self._patience
         return io.BufferedReader(_Rest(self._head, self._connection, until))
+
+    @property
+    def connection(self) -> socket.socket:
+        """The client's."""
+        return self._connection
 
     @property
     def app(self) -> WSGIApplication:
@@ -145,7 +154,7 @@ class _Handler(WSGIRequestHandler):
             self.requestline = self.request_version = self.command = ""
             self.send_error(414)
         elif self.parse_request():
-            environ = self.get_environ()
+            environ = {**self.get_environ(), CONNECTION: self.server.exchange.connection}
             respond = _Respond(
                 self.rfile, cast("IO[bytes]", self.wfile), io.StringIO(), environ, multithread=True
             )

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from threadkit import listeners
+from threadkit.admin import neighbours
 from threadkit.admin.exchange import Exchange, close, refusal
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ class _Waiting:
 class AdminServer:
     """Serves ``app`` on a listening socket that others bound; a resource of the runtime.
 
-    The socket is shared by all workers and stays open at ``close``. Without one (a script,
-    a test client) there is nothing to serve and nothing is started.
+    The socket is shared by all workers and stays open at ``close``; a second one, a unix
+    socket, is this worker's own, for its neighbours. Without the first (a script, a test
+    client) there is nothing to serve and nothing is started.
     """
 
     def __init__(
@@ -64,11 +66,14 @@ class AdminServer:
         app: WSGIApplication,
         *,
         listener: Callable[[], socket.socket | None] = listeners.admin,
+        own_listener: Callable[[], socket.socket | None] = neighbours.listen,
         patience: float = PATIENCE,
     ) -> None:
         self._app = app
         self._find_listener = listener
+        self._make_own = own_listener
         self._patience = patience
+        self._own: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._wake: int | None = None
         # Touched by the accepting thread alone, and by close() once that thread is joined.
@@ -85,11 +90,12 @@ class AdminServer:
         if listener is None:
             return
         listener.setblocking(False)
+        self._own = self._make_own()
         stopped, self._wake = os.pipe()
         self._thread = threading.Thread(
             # daemon is the net for a process that ends without closing; close() joins.
             target=self._run,
-            args=(listener, stopped),
+            args=([listener, self._own] if self._own is not None else [listener], stopped),
             name="admin",
             daemon=True,
         )
@@ -99,7 +105,9 @@ class AdminServer:
         """Forget the parent's thread; its descriptors are copies, so closing them is safe."""
         if self._wake is not None:
             os.close(self._wake)
-        self._thread = self._wake = None
+        if self._own is not None:
+            self._own.close()
+        self._thread = self._wake = self._own = None
         self._exchanges, self._waiting = [], {}
 
     def close(self) -> None:
@@ -110,6 +118,9 @@ class AdminServer:
             return
         os.close(wake)  # readable at the other end: end of file
         thread.join(self._patience + _LEAVE)
+        if self._own is not None:
+            neighbours.silence(self._own)
+            self._own = None
         until = time.monotonic() + self._patience
         for exchange in self._exchanges:
             exchange.join(max(0.0, until - time.monotonic() - self._patience / 2))
@@ -122,12 +133,13 @@ class AdminServer:
             msg = f"threads of the admin address did not end: {', '.join(left)}"
             raise RuntimeError(msg)
 
-    def _run(self, listener: socket.socket, stopped: int) -> None:
+    def _run(self, listening: list[socket.socket], stopped: int) -> None:
         try:
             with selectors.DefaultSelector() as selector:
-                selector.register(listener, selectors.EVENT_READ)
+                for each in listening:
+                    selector.register(each, selectors.EVENT_READ)
                 selector.register(stopped, selectors.EVENT_READ)
-                self._serve(selector, listener, stopped)
+                self._serve(selector, listening, stopped)
         except Exception:
             log.exception("the admin address of this worker stopped serving")
         finally:
@@ -137,7 +149,7 @@ class AdminServer:
             os.close(stopped)
 
     def _serve(
-        self, selector: selectors.BaseSelector, listener: socket.socket, stopped: int
+        self, selector: selectors.BaseSelector, listening: list[socket.socket], stopped: int
     ) -> None:
         until: float | None = None  # set once close() has been called
         while until is None or (self._waiting and time.monotonic() < until):
@@ -146,11 +158,12 @@ class AdminServer:
                     # Whoever has connected may be about to ask: a probe that a leaving
                     # worker has accepted must not fail because another one takes over.
                     until = time.monotonic() + _LEAVE
-                    selector.unregister(listener)
                     selector.unregister(stopped)
-                elif key.fileobj is listener:
+                    for each in listening:
+                        selector.unregister(each)
+                elif key.fileobj in listening:
                     if until is None:
-                        self._accept(selector, listener)
+                        self._accept(selector, key.fileobj)
                 elif (waiting := self._waiting.get(key.fileobj)) is not None:  # type: ignore[call-overload]
                     self._read(selector, waiting)
             now = time.monotonic()

@@ -1,0 +1,145 @@
+"""``/debug/pprof/``: Go's ``net/http/pprof`` for this service's threads and workers.
+
+Routes, parameters, headers, status codes and texts are Go's, so that ``go tool pprof`` and
+continuous profilers need no special case. On top: ``pid=N`` and ``pid=all`` (one worker, or
+the sum of all), ``format=html`` (a flame graph), ``hz``, ``depth``.
+
+    go tool pprof -top 'http://127.0.0.1:9000/debug/pprof/profile?seconds=10&pid=all'
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from werkzeug.wrappers import Request, Response
+
+from threadkit.admin import pprof_formats, pprof_query
+from threadkit.admin.app import Route
+from threadkit.admin.client import left_within
+from threadkit.admin.neighbours import Neighbours
+from threadkit.admin.pprof_index import page
+from threadkit.admin.pprof_query import EVERY, Query, RefusedError
+from threadkit.admin.pprof_service import of_all
+from threadkit.profiling import dump
+from threadkit.profiling.cmdline import redacted
+from threadkit.profiling.kinds import KINDS, Kind, Target
+from threadkit.profiling.merge import delta
+from threadkit.profiling.profile import Profile
+from threadkit.profiling.threads import Unsupported
+from threadkit.profiling.window import Abandoned, Busy, OneAtATime, Window
+from threadkit.runtime import Runtime
+
+PLACE: Final = OneAtATime()
+"""One profile that takes time, a process."""
+
+
+def index(request: Request, runtime: Runtime, /) -> Response:
+    """Profiles in Go's format: CPU, waits, heap, locks, threads."""
+    return page(KINDS, Neighbours(runtime).pids())
+
+
+def profile(request: Request, runtime: Runtime, /, *, name: str) -> Response:
+    """One profile."""
+    kind = KINDS.get(name)
+    if kind is None:
+        return refusal(404, "Unknown profile")
+    try:
+        query = pprof_query.read(name, request.values)
+        return _answer(name, kind, query, request, runtime)
+    except RefusedError as refused:
+        return refusal(refused.status, str(refused))
+    except Busy as busy:
+        return refusal(500, f"Could not enable {_TITLES.get(name, name)}: {busy}")
+    except Unsupported as unsupported:
+        return refusal(501, str(unsupported))
+    except Abandoned:
+        return refusal(500, "context canceled")  # Go's words; nobody reads them
+
+
+_TITLES: Final = {"profile": "CPU profiling", "trace": "tracing"}
+
+
+def _answer(name: str, kind: Kind, query: Query, request: Request, runtime: Runtime) -> Response:
+    left = left_within(request)
+    neighbours = Neighbours(runtime)
+    if isinstance(query.pid, int) and query.pid != os.getpid():
+        return _relayed(name, query, neighbours, kind)
+    target = Target(runtime.requests)
+    seconds = kind.seconds if query.seconds is None else query.seconds
+    window = Window(seconds, query.hz, query.depth, left)
+    shares = of_all(neighbours, name, query, window) if query.pid == EVERY else None
+    try:
+        if query.debug:
+            text = _text(name, kind, query, target, window)
+            text = shares.texts(text) if shares is not None else text
+            return Response(text, content_type="text/plain; charset=utf-8")
+        taken = take(kind, query, target, window)
+        if shares is not None:
+            taken = shares.merged(taken)
+        return pprof_formats.response(name, taken, query)
+    finally:
+        if shares is not None:
+            shares.give_up()
+
+
+def take(kind: Kind, query: Query, target: Target, window: Window) -> Profile:
+    """This worker's profile: one look, the difference of two, or a window of time."""
+    if query.gc:
+        gc.collect()
+    if kind.exclusive:
+        with PLACE.claim():
+            return kind.take(target, window)
+    if kind.seconds or query.seconds is None:
+        return kind.take(target, window)
+    before = kind.take(target, window)
+    window.wait(query.seconds)
+    return delta(before, kind.take(target, window))
+
+
+def _text(name: str, kind: Kind, query: Query, target: Target, window: Window) -> str:
+    if kind.text is not None:
+        return kind.text(target, window, query.debug)
+    return dump.grouped(name, take(kind, query, target, window))
+
+
+def _relayed(name: str, query: Query, neighbours: Neighbours, kind: Kind) -> Response:
+    assert isinstance(query.pid, int)
+    if query.pid not in neighbours.pids():
+        known = ", ".join(map(str, neighbours.pids()))
+        raise RefusedError(404, f"no worker with pid {query.pid}: there are {known}")
+    seconds = (kind.seconds if query.seconds is None else query.seconds) + 5
+    target = f"{query.target(name)}&format={query.format}"
+    answer = neighbours.ask(query.pid, target, seconds=seconds)
+    if answer.fault is not None:
+        raise RefusedError(503, f"worker {query.pid}: {answer.fault}")
+    kept = {k: v for k, v in answer.headers.items() if k.startswith(("x-", "content-"))}
+    return Response(answer.body, answer.status, headers=kept)
+
+
+def cmdline(request: Request, runtime: Runtime, /) -> Response:
+    """The command line, NUL-joined, with secrets hidden."""
+    return Response("\x00".join(redacted()), content_type="text/plain; charset=utf-8")
+
+
+def symbol(request: Request, runtime: Runtime, /) -> Response:
+    """That the profiles need no symbols: each has its own."""
+    return Response("num_symbols: 1\n", content_type="text/plain; charset=utf-8")
+
+
+def refusal(status: int, text: str) -> Response:
+    """Go's ``serveError``; ``go tool pprof`` shows the text only with its header."""
+    response = Response(f"{text}\n", status, content_type="text/plain; charset=utf-8")
+    response.headers["X-Go-Pprof"] = "1"
+    return response
+
+
+ROUTES: Final[Mapping[str, Route]] = {
+    "/debug/pprof/": index,
+    "/debug/pprof/cmdline": cmdline,
+    "/debug/pprof/symbol": symbol,
+    "POST /debug/pprof/symbol": symbol,
+    "/debug/pprof/<name>": profile,
+}
