@@ -11,7 +11,10 @@ from typing import Self
 
 
 class Relay:
-    """Passes TCP connections on to a port of 127.0.0.1; while it is cut, ends them at once.
+    """Passes TCP connections on to a port of 127.0.0.1.
+
+    While it is cut, it ends them at once; while it stalls, it takes them and moves no byte, like
+    a network that swallows packets.
 
     One thread moves all bytes; ``with`` starts and joins it.
     """
@@ -20,6 +23,7 @@ class Relay:
         self._port = port
         self._whole = threading.Event()
         self._whole.set()
+        self._stalled = threading.Event()
         self._stopped = threading.Event()
         self._server = socket.create_server(("127.0.0.1", 0))
         self._selector = selectors.DefaultSelector()
@@ -37,9 +41,14 @@ class Relay:
         """End all connections, and those to come."""
         self._whole.clear()
 
+    def stall(self) -> None:
+        """Move no byte any more, and end nothing."""
+        self._stalled.set()
+
     def mend(self) -> None:
-        """Pass connections on again."""
+        """Pass connections on again, and what has been held up."""
         self._whole.set()
+        self._stalled.clear()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -57,6 +66,9 @@ class Relay:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
+            if self._stalled.is_set() and self._whole.is_set():
+                self._stopped.wait(0.02)
+                continue
             ready = self._selector.select(0.02)
             if not self._whole.is_set():
                 for end in list(self._other):

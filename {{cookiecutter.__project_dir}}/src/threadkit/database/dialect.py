@@ -1,18 +1,22 @@
 """What differs between database servers, behind one interface; one file a server.
 
 The rest of the room speaks SQLAlchemy and asks a ``Dialect`` for what SQLAlchemy leaves to
-the driver: how to connect with limits, and what an error means.
+the driver: how to connect with limits, how to end a query with its request, and what an error
+means.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 
+from threadkit.database.guard import Tally
 from threadkit.settings import Settings
 
 
@@ -63,6 +67,23 @@ class Dialect(Protocol):
 
     def limit(self, engine: Engine, settings: Settings) -> None:
         """Attach the limits that do not fit into ``engine_options``."""
+
+    def connect(
+        self, arguments: Sequence[Any], options: Mapping[str, Any], tally: Tally
+    ) -> DBAPIConnection:
+        """Open a guarded connection (see ``guard``), no longer than the current scope lasts."""
+
+    def alive(self, connection: DBAPIConnection) -> bool:
+        """Whether an idle connection looks whole. No round trip; must not block.
+
+        False also for one that the guard has dropped.
+        """
+
+    def interrupted(self, error: BaseException) -> bool:
+        """Whether this is what the driver raises for a query that the guard has stopped.
+
+        For drivers whose waits cannot raise the scope's own error; it is then raised instead.
+        """
 
     def fault(self, error: DBAPIError) -> Fault | None:
         """What this error means, or None where it is the statement's own."""

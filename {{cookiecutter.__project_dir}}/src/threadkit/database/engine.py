@@ -19,6 +19,7 @@ from sqlalchemy.orm import sessionmaker
 
 from threadkit.database.dialect import Fault, dialect_for
 from threadkit.database.faults import sentence
+from threadkit.database.guard import Tally, guard
 from threadkit.database.schema import Schema
 from threadkit.database.statements import Statements
 from threadkit.settings import Settings
@@ -37,6 +38,7 @@ class Database:
         self.dialect = dialect_for(settings.database_url)
         self.schema = Schema()
         self.statements = Statements()
+        self.tally = Tally()
         self._service = service
         # Guards _probed and _fault: one probe at a time, however many ask.
         self._lock = threading.Lock()
@@ -127,6 +129,7 @@ class Database:
         )
         self.dialect.prepare(engine, autocommit=autocommit)
         self.dialect.limit(engine, settings)
+        guard(engine, self.dialect, self.tally)
         return engine
 
     def _engines(self) -> tuple[Engine, Engine, Engine]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from threadkit.concurrency import DeadlineExceeded
+from threadkit.concurrency import Cancelled, DeadlineExceeded
 from threadkit.database.dialect import Dialect, Fault
 from threadkit.database_url import without_password
 from threadkit.errors import Unavailable
@@ -23,6 +23,33 @@ class PoolExhausted(Unavailable):
 
 class DatabaseAway(Unavailable):
     """The database cannot be reached, or broke off."""
+
+
+class DatabaseSilent(DatabaseAway, DeadlineExceeded):
+    """The deadline passed, and the database did not answer to a request to stop either.
+
+    Both errors at once, because both are true: a scope recognises its own deadline, and the
+    edge, which asks for a ``ServiceError`` first, answers that the database is away.
+    """
+
+    def __init__(self, error: Cancelled) -> None:
+        DatabaseAway.__init__(self, "The database does not answer.", retry_after=2)
+        self.reason = f"the database does not answer; {error.reason}"
+        self.scope = error.scope
+
+
+class OutcomeUnknown(Unavailable):
+    """The connection was lost while it committed: the change may be in force, or not at all.
+
+    Never half of it. Look before you repeat what is not safe to do twice.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The database did not confirm the change: it may be saved, or not at all. "
+            "Look at the present state before you repeat it.",
+            retry_after=2,
+        )
 
 
 class DatabaseLocked(Unavailable):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from threadkit.database.dialect import MIGRATION_PATIENCE, Fault, MigrationsRunning
+from threadkit.database.guard import Tally
 from threadkit.settings import Settings
 
 # Server and client error numbers, from the reference manuals of both servers.
@@ -66,6 +67,23 @@ class MySQL:
             cursor.close()
 
         event.listen(engine, "connect", set_limits)
+
+    def connect(
+        self, arguments: Sequence[Any], options: Mapping[str, Any], tally: Tally
+    ) -> DBAPIConnection:
+        """By pymysql as it is."""
+        import pymysql
+
+        connection: Any = pymysql.connect(*arguments, **options)
+        return connection  # type: ignore[no-any-return]
+
+    def alive(self, connection: DBAPIConnection) -> bool:
+        """Nothing can be seen without a round trip."""
+        return True
+
+    def interrupted(self, error: BaseException) -> bool:
+        """Not yet."""
+        return False
 
     def fault(self, error: DBAPIError) -> Fault | None:
         """By error number."""

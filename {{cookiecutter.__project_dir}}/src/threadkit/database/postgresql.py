@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import select
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from threadkit.database.dialect import MIGRATION_PATIENCE, Fault, MigrationsRunning
+from threadkit.database.guard import Tally
 from threadkit.settings import Settings
 
 # One lock for the migrations of all instances; the number only has to be ours.
@@ -70,6 +73,29 @@ class PostgreSQL:
 
     def limit(self, engine: Engine, settings: Settings) -> None:
         """Nothing: the limits are connect arguments."""
+
+    def connect(
+        self, arguments: Sequence[Any], options: Mapping[str, Any], tally: Tally
+    ) -> DBAPIConnection:
+        """By psycopg with a guard; the time to connect is bounded by the scope's."""
+        from threadkit.database.psycopg_guard import GuardedConnection
+
+        connection: Any = GuardedConnection.connect(*arguments, **options)
+        connection.tally = tally
+        return connection  # type: ignore[no-any-return]
+
+    def alive(self, connection: DBAPIConnection) -> bool:
+        """An idle connection has nothing to read: what it has is its end, or an error."""
+        pgconn: Any = connection.pgconn
+        if connection.closed:
+            return False
+        poll = select.poll()
+        poll.register(pgconn.socket, select.POLLIN)
+        return not poll.poll(0)
+
+    def interrupted(self, error: BaseException) -> bool:
+        """Never: psycopg's waits raise the scope's error."""
+        return False
 
     def fault(self, error: DBAPIError) -> Fault | None:
         """By SQLSTATE; an error without one never reached the server."""

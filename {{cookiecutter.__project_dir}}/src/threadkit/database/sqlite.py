@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from threadkit.database.dialect import MIGRATION_PATIENCE, Fault, MigrationsRunning
+from threadkit.database.guard import Tally
 from threadkit.settings import Settings
 
 _AWAY = ("unable to open database file", "disk i/o error", "readonly database")
@@ -50,6 +51,21 @@ class SQLite:
 
     def limit(self, engine: Engine, settings: Settings) -> None:
         """Nothing: the busy time-out is a connect argument."""
+
+    def connect(
+        self, arguments: Sequence[Any], options: Mapping[str, Any], tally: Tally
+    ) -> DBAPIConnection:
+        """By sqlite3 as it is."""
+        connection: Any = sqlite3.connect(*arguments, **options)
+        return connection  # type: ignore[no-any-return]
+
+    def alive(self, connection: DBAPIConnection) -> bool:
+        """Nothing can be seen without a round trip."""
+        return True
+
+    def interrupted(self, error: BaseException) -> bool:
+        """Not yet."""
+        return False
 
     def fault(self, error: DBAPIError) -> Fault | None:
         """SQLite tells its faults apart by their text."""
