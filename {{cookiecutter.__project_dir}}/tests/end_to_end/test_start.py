@@ -191,6 +191,21 @@ def test_an_application_that_cannot_be_served_says_why(
     assert all(json.loads(line) for line in service.stdout().splitlines())
 
 
+def test_a_mistake_in_the_code_is_told_once_and_without_frames_of_others(
+    start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "mistaken.py").write_text("def broken(:\n")
+    service = start("mistaken:app", ready=False, PYTHONPATH=str(tmp_path), LOG_FORMAT="console")
+    status, complaint = ended(service)
+    assert status == 3
+    assert complaint == "invalid syntax (mistaken.py, line 1)"
+    told = service.stdout()
+    assert told.count("the application cannot be loaded") == 1
+    assert told.count("SyntaxError") == 1
+    assert "mistaken.py" in told
+    assert "importlib" not in told
+
+
 def test_console_lines_are_for_people(start: Start) -> None:
     service = start(ready=False, LOG_FORMAT="console")
     eventually(lambda: "Booting worker" in service.stdout(), what="workers boot")

@@ -2,27 +2,73 @@
 
 gunicorn halts as soon as it sees a worker that could not load its application. While it
 waits for the others it sees the next such worker, halts from within halting, and ends with
-a traceback about itself. So only the first worker that fails reports it by its exit code.
+a traceback about itself. So only the first worker that fails reports it by its exit code,
+and it alone logs the error, from the first frame that is not gunicorn's or the import's.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+
+import gunicorn  # type: ignore[import-untyped]
+import structlog
 
 from threadkit.server import gunicorn_names, metrics_folder
+
+log = structlog.get_logger("threadkit.server")
 
 _CLAIM = "boot-failed"
 
 
 def settle(exit_code: int) -> None:
     """As the last act of a worker: leave as if all were well, if another one has reported."""
-    folder = os.environ.get(metrics_folder.VARIABLE)
-    if folder is None or exit_code not in gunicorn_names.BOOT_FAILURES:
-        return
+    if exit_code in gunicorn_names.BOOT_FAILURES and not _is_first():
+        raise SystemExit(0)
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """While the application is loaded: log what goes wrong, unless another worker has."""
     try:
-        (Path(folder) / _CLAIM).touch(exist_ok=False)
+        yield
+    except gunicorn_names.AppImportError:
+        raise  # a sentence by itself, and gunicorn prints it
+    except Exception as error:
+        if _is_first():
+            shown = error.with_traceback(_own_part(error.__traceback__))
+            log.error("the application cannot be loaded", exc_info=shown)
+            print(error, file=sys.stderr, flush=True)
+        raise SystemExit(gunicorn_names.BOOT_FAILURE) from None
+
+
+def _is_first() -> bool:
+    """Whether this worker is the one of its master's that reports."""
+    folder = os.environ.get(metrics_folder.VARIABLE)
+    if folder is None:
+        return True
+    claim = Path(folder) / _CLAIM
+    try:
+        claim.touch(exist_ok=False)
+        claim.write_text(str(os.getpid()))
     except FileExistsError:
-        raise SystemExit(0) from None
+        return claim.read_text() == str(os.getpid())
     except OSError:
-        return
+        return True
+    return True
+
+
+def _own_part(traceback: TracebackType | None) -> TracebackType | None:
+    libraries = (gunicorn.__file__, importlib.__file__, __file__)
+    passed_through = ("<frozen ", *(str(Path(file).parent) for file in libraries))
+    here = traceback
+    while here is not None:
+        if not here.tb_frame.f_code.co_filename.startswith(passed_through):
+            return here
+        here = here.tb_next
+    return None  # the very file that was asked for: the error itself names it

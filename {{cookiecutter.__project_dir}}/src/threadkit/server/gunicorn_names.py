@@ -8,6 +8,7 @@ An upgrade that moves one fails its contract test by name instead of a service a
 ``Config.env_orig``          what the environment was; USR2 gives the new master a copy,
                              made after ``pre_exec``
 ``Worker.handle_quit``       what a worker does on SIGINT and SIGQUIT: ``worker_int``, then exit
+``Worker.load_wsgi``         imports the application; ``AppImportError`` where there is none
 ``Worker.PIPE``, ``ppid``, ``sockets``, ``nr``, ``max_requests``, ``alive``
                              what a worker class finds in its base: a pipe to which signals
                              write, the master's number, the listeners, the count of requests
@@ -30,13 +31,16 @@ import sys
 from typing import Any, Final, cast
 
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
+from gunicorn.errors import AppImportError  # type: ignore[import-untyped]
 from gunicorn.http import errors  # type: ignore[import-untyped]
 from gunicorn.http.message import Request  # type: ignore[import-untyped]
 from gunicorn.http.wsgi import Response, base_environ  # type: ignore[import-untyped]
 from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
 
 __all__ = [
+    "BOOT_FAILURE",
     "BOOT_FAILURES",
+    "AppImportError",
     "Request",
     "Response",
     "Worker",
@@ -50,6 +54,7 @@ __all__ = [
     "replaces_a_master",
 ]
 
+BOOT_FAILURE: Final[int] = Arbiter.WORKER_BOOT_ERROR
 BOOT_FAILURES: Final = frozenset({Arbiter.WORKER_BOOT_ERROR, Arbiter.APP_LOAD_ERROR})
 
 

@@ -16,6 +16,7 @@ import os
 import resource
 from typing import Any, Final
 
+from threadkit.server import boot
 from threadkit.server.gunicorn_names import Worker as Base
 
 _SPARE_FILES: Final = 256
@@ -35,6 +36,11 @@ class Worker(Base):  # type: ignore[misc]
         """In the worker, before the application is loaded; returns when it has ended."""
         _allow_files(self.cfg.worker_connections + _SPARE_FILES)
         super().init_process()
+
+    def load_wsgi(self) -> None:
+        """Import the application; where that fails, one of the workers says why."""
+        with boot.told_once():
+            super().load_wsgi()
 
     def run(self) -> None:
         """Serve until told to stop, then leave in order."""

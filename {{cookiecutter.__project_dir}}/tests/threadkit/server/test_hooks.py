@@ -109,8 +109,10 @@ def test_an_application_of_another_make_is_refused_with_the_remedy(
 
 
 def test_only_the_first_worker_that_cannot_boot_reports_it() -> None:
-    metrics_folder.claim()
+    folder = metrics_folder.claim()
     boot.settle(3)
+    boot.settle(3)  # the same worker: it has logged the error before it leaves
+    (folder / "boot-failed").write_text("1")
     with pytest.raises(SystemExit) as ended:
         boot.settle(4)
     assert ended.value.code == 0
