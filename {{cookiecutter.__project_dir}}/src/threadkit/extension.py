@@ -15,6 +15,7 @@ from threadkit.concurrency import register_context_variable
 from threadkit.context import log_context, request_id
 from threadkit.database import Database
 from threadkit.observability import logs
+from threadkit.observability.database_metrics import DatabaseMetrics
 from threadkit.observability.garbage import Garbage
 from threadkit.observability.pulse import Pulse
 from threadkit.observability.tracing import Tracing, context_variables
@@ -52,6 +53,9 @@ def init_app(app: flask.Flask, settings: Settings) -> Runtime:
     runtime.add("database", database)
     runtime.add_check("database", database.fault)
     runtime.add_stats("database", database.stats)
+    runtime.at_request_end(database.request_ended)
+    published = DatabaseMetrics()
+    pulse.each_second(lambda: published.publish(database.totals()))
 
     if settings.redis_url:
         runtime.add("redis", RedisTier(settings, service=app.name))

@@ -120,6 +120,7 @@ class Runtime:
         self._resources: list[tuple[str, Resource]] = []
         self._checks: dict[str, Callable[[], str | None]] = {}
         self._stats: dict[str, Callable[[], Mapping[str, Any]]] = {}
+        self._at_request_end: list[Callable[[RequestRecord], None]] = []
         self._not_ready: dict[str, str] = {}
         self._last_checked: tuple[float, dict[str, str]] | None = None
         # Guards starting and closing: two first requests must not start a resource twice.
@@ -161,6 +162,15 @@ class Runtime:
     def add_check(self, name: str, check: Callable[[], str | None]) -> None:
         """Have ``/readyz`` ask ``check``; it returns the reason why not, or None."""
         self._checks[name] = check
+
+    def at_request_end(self, fn: Callable[[RequestRecord], None]) -> None:
+        """Have ``fn`` called after the last byte of an answer, in the thread that served it."""
+        self._at_request_end.append(fn)
+
+    def request_ended(self, record: RequestRecord) -> None:
+        """Everything of ``record`` is over; called once, by the room that opened it."""
+        for fn in self._at_request_end:
+            fn(record)
 
     def add_stats(self, name: str, stats: Callable[[], Mapping[str, Any]]) -> None:
         """Have metrics and the admin pages show what ``stats`` returns."""

@@ -13,16 +13,27 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Engine, QueuePool, create_engine, text
+from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 
 from threadkit.database.dialect import Fault, dialect_for
 from threadkit.database.faults import sentence
 from threadkit.database.guard import Tally, guard
+from threadkit.database.leaks import Leaks
+from threadkit.database.pool import FairPool
+from threadkit.database.read_session import ReadSession
 from threadkit.database.schema import Schema
 from threadkit.database.statements import Statements
+from threadkit.runtime import RequestRecord
 from threadkit.settings import Settings
+
+# Where each statement commits by itself, there is nothing to roll back.
+_AUTOCOMMIT: dict[str, Any] = {
+    "isolation_level": "AUTOCOMMIT",
+    "pool_reset_on_return": None,
+    "skip_autocommit_rollback": True,
+}
 
 PROBE_FRESH = 1.0
 """Seconds for which an answer of the probe stands in for the next."""
@@ -39,6 +50,7 @@ class Database:
         self.schema = Schema()
         self.statements = Statements()
         self.tally = Tally()
+        self.leaks = Leaks()
         self._service = service
         # Guards _probed and _fault: one probe at a time, however many ask.
         self._lock = threading.Lock()
@@ -54,11 +66,15 @@ class Database:
         self.statements.watch(self.write, "write")
         self.statements.watch(self.read, "read")
         self.transactions = sessionmaker(self.write, expire_on_commit=False)
-        self.reads = sessionmaker(self.read, expire_on_commit=False, autoflush=False)
+
+    def open_read(self) -> Session:
+        """A session for ``read()``; whoever opens it closes it."""
+        return ReadSession(self.read, autoflush=False)
 
     def abandon(self) -> None:
         """In a forked child: drop the parent's connections without closing them for it."""
         self.statements.forget()
+        self.leaks.forget()
         for engine in self._engines():
             engine.dispose(close=False)
 
@@ -87,20 +103,24 @@ class Database:
         except SQLAlchemyError:
             return None
 
+    def request_ended(self, record: RequestRecord) -> None:
+        """Take back the sessions that a request has left open."""
+        self.leaks.request_ended(record.timeline)
+
     def stats(self) -> Mapping[str, Any]:
-        """Connections in use and open, of both pools, and the statements that run now."""
+        """Of both pools who holds and who waits, what went wrong so far, and what runs now."""
+        return {**self.totals(), "statements": self.statements.documents()}
+
+    def totals(self) -> dict[str, float]:
+        """The numbers among the statistics: of each pool by its name, and of all."""
         pools = {"read": self.read.pool, "write": self.write.pool}
         counts = {
             f"{name}_{key}": value
             for name, pool in pools.items()
-            if isinstance(pool, QueuePool)
-            for key, value in {
-                "in_use": pool.checkedout(),
-                "idle": pool.checkedin(),
-                "size": pool.size(),
-            }.items()
+            if isinstance(pool, FairPool)
+            for key, value in pool.stats().items()
         }
-        return {**counts, "statements": self.statements.documents()}
+        return {**counts, **self.tally.counts(), "leaked": self.leaks.found}
 
     def _probe(self) -> str | None:
         try:
@@ -119,13 +139,14 @@ class Database:
         settings = self.settings
         engine = create_engine(
             settings.database_url,
-            poolclass=QueuePool,
+            poolclass=FairPool,
             pool_size=pool_size,
-            max_overflow=0,
             pool_timeout=settings.database_pool_timeout,
-            pool_pre_ping=True,
+            alive=self.dialect.alive,
+            # PyMySQL's connections cannot be looked at yet: they are asked, for a round trip.
+            pool_pre_ping=self.dialect.name == "mysql",
             **self.dialect.engine_options(settings, f"{self._service}:{os.getpid()}"),
-            **({"isolation_level": "AUTOCOMMIT"} if autocommit else {}),
+            **(_AUTOCOMMIT if autocommit else {}),
         )
         self.dialect.prepare(engine, autocommit=autocommit)
         self.dialect.limit(engine, settings)

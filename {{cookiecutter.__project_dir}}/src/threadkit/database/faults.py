@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from threadkit.concurrency import Cancelled, DeadlineExceeded
 from threadkit.database.dialect import Dialect, Fault
@@ -19,6 +17,22 @@ _LONGEST = 300
 
 class PoolExhausted(Unavailable):
     """No connection became free within ``DATABASE_POOL_TIMEOUT``."""
+
+    def __init__(self) -> None:
+        super().__init__("No database connection became free in time.")
+
+
+class PoolExpired(PoolExhausted, DeadlineExceeded):
+    """The deadline passed in the line for a connection: both errors at once, as both are true.
+
+    A scope recognises its own deadline; the edge asks for a ``ServiceError`` first and answers
+    that the same request may succeed soon.
+    """
+
+    def __init__(self, error: Cancelled) -> None:
+        PoolExhausted.__init__(self)
+        self.reason = f"no database connection became free; {error.reason}"
+        self.scope = error.scope
 
 
 class DatabaseAway(Unavailable):
@@ -64,39 +78,33 @@ class SchemaBehind(Unavailable):
     """The database has not got the tables that this code needs."""
 
 
-@contextmanager
-def translated(dialect: Dialect, schema_fault: Callable[[], str | None]) -> Iterator[None]:
-    """Raise what goes wrong inside as the service's own errors; the rest stays as it is.
+_UNAVAILABLE: dict[Fault | None, tuple[type[Unavailable], str, int]] = {
+    Fault.AWAY: (DatabaseAway, "The database is away.", 2),
+    Fault.REFUSED: (DatabaseAway, "The database does not let the service in.", 10),
+    Fault.FULL: (DatabaseFull, "The database has no room left on its disk.", 10),
+    Fault.LOCKED: (DatabaseLocked, "The database is busy with another writer.", 1),
+}
+
+
+def translation(
+    error: BaseException, dialect: Dialect, schema_fault: Callable[[], str | None]
+) -> Exception | None:
+    """The service's own error for what went wrong, or None: it stays as it is.
 
     ``schema_fault`` tells why the schema does not fit, or None where it does: then a missing
     table is a mistake in the code, and must not look like one of operations.
     """
-    try:
-        yield
-    except PoolTimeoutError as error:
-        msg = "No database connection became free in time."
-        raise PoolExhausted(msg) from error
-    except DBAPIError as error:
-        match dialect.fault(error):
-            case Fault.AWAY:
-                msg = "The database is away."
-                raise DatabaseAway(msg, retry_after=2) from error
-            case Fault.REFUSED:
-                msg = "The database does not let the service in."
-                raise DatabaseAway(msg, retry_after=10) from error
-            case Fault.FULL:
-                msg = "The database has no room left on its disk."
-                raise DatabaseFull(msg, retry_after=10) from error
-            case Fault.LOCKED:
-                msg = "The database is busy with another writer."
-                raise DatabaseLocked(msg) from error
-            case Fault.TIMEOUT:
-                msg = "the database stopped the statement at DATABASE_STATEMENT_TIMEOUT"
-                raise DeadlineExceeded(msg) from error
-            case Fault.MISSING if reason := schema_fault():
-                raise SchemaBehind(reason, retry_after=10) from error
-            case _:
-                raise
+    if not isinstance(error, DBAPIError):
+        return None
+    fault = dialect.fault(error)
+    if fault is Fault.TIMEOUT:
+        return DeadlineExceeded("the database stopped the statement at DATABASE_STATEMENT_TIMEOUT")
+    if fault is Fault.MISSING and (reason := schema_fault()):
+        return SchemaBehind(reason, retry_after=10)
+    if fault not in _UNAVAILABLE:
+        return None
+    kind, detail, retry_after = _UNAVAILABLE[fault]
+    return kind(detail, retry_after=retry_after)
 
 
 def sentence(error: DBAPIError, url: str) -> str:

@@ -46,10 +46,14 @@ class Tally:
     def __init__(self) -> None:
         # Guards the counts.
         self._lock = threading.Lock()
-        self._counts = {"cancelled": 0, "dropped": 0}
+        self._counts = {"connects": 0, "invalidations": 0, "cancelled": 0, "dropped": 0}
 
     def count(self, name: str) -> None:
-        """One more of ``name``: ``cancelled`` (a query was stopped), ``dropped`` (a connection)."""
+        """One more of ``name``.
+
+        ``cancelled``: queries that were stopped. ``dropped``: connections whose server did not
+        say that it had. ``connects`` and ``invalidations``: how connections come and go.
+        """
         with self._lock:
             self._counts[name] = self._counts.get(name, 0) + 1
 
@@ -65,7 +69,12 @@ def guard(engine: Engine, dialect: Dialect, tally: Tally) -> None:
     def connect(
         _dialect: object, _record: object, arguments: MutableSequence[Any], options: dict[str, Any]
     ) -> DBAPIConnection:
-        return dialect.connect(arguments, options, tally)
+        connection = dialect.connect(arguments, options, tally)
+        tally.count("connects")
+        return connection
+
+    def invalidated(_connection: object, _record: object, _error: object) -> None:
+        tally.count("invalidations")
 
     def translate(context: ExceptionContext) -> BaseException | None:
         # One connection that ends says nothing about the others: each is looked at when it
@@ -82,4 +91,5 @@ def guard(engine: Engine, dialect: Dialect, tally: Tally) -> None:
         return None
 
     event.listen(engine, "do_connect", connect)
+    event.listen(engine, "invalidate", invalidated)
     event.listen(engine, "handle_error", translate, retval=True)

@@ -15,6 +15,7 @@ connects.
 
 from __future__ import annotations
 
+import select
 from collections.abc import Generator
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,6 +44,8 @@ class GuardedConnection(psycopg.Connection[Any]):
     tally: Tally | None = None
     dropped = False
     """The guard has closed it, because nobody could know its state any more."""
+
+    _poll: select.poll | None = None
 
     # Set while a rollback or a commit runs: how long it may take, whatever the scope says.
     _until: float | None = None
@@ -126,6 +129,18 @@ class GuardedConnection(psycopg.Connection[Any]):
             except _WaitTimeout:
                 if until is not None and monotonic() >= until:
                     raise
+
+    def is_whole(self) -> bool:
+        """Whether this idle connection can be used. No round trip.
+
+        It has nothing to read: what is there is the server's farewell, or the end.
+        """
+        if self.pgconn.transaction_status != TransactionStatus.IDLE:
+            return False  # closed, or left in a transaction
+        if (poll := self._poll) is None:
+            poll = self._poll = select.poll()
+            poll.register(self.pgconn.socket, select.POLLIN)
+        return not poll.poll(0)
 
     def drop(self) -> None:
         """Close it without asking the server, who may not answer."""

@@ -10,64 +10,97 @@
 Both are short by construction: the connection goes back when the block ends, what was
 loaded stays readable afterwards, and nothing loads behind your back once it is closed. Go's
 counterparts are ``db.QueryContext`` and ``db.BeginTx``.
+
+A session belongs to the thread that opened it. A task of a ``TaskGroup`` opens its own: two
+statements of one session never run at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from types import TracebackType
 
-from sqlalchemy import event
-from sqlalchemy.orm import ORMExecuteState, Session
+from sqlalchemy.orm import Session
 
 from threadkit import runtime
 from threadkit.concurrency import checkpoint
 from threadkit.database.engine import Database
-from threadkit.database.faults import translated
-
-_READ_ONLY = (
-    "read() commits each statement by itself, so a change here could end up half done. "
-    "Use transaction() to change something."
-)
+from threadkit.database.faults import translation
 
 
-@contextmanager
-def read() -> Iterator[Session]:
+def read() -> AbstractContextManager[Session]:
     """A session that only reads, each statement for itself; ``RuntimeError`` on a change.
 
     Two statements may see two states of the database: use ``transaction`` where they must
     agree. The session belongs to the thread that opened it.
     """
-    checkpoint()
-    database = runtime.current().get(Database)
-    with translated(database.dialect, database.schema_fault), database.reads() as session:
-        event.listen(session, "do_orm_execute", _refuse_change)
-        event.listen(session, "before_flush", _refuse_flush)
-        yield session
+    return _Read()
 
 
-@contextmanager
-def transaction() -> Iterator[Session]:
+def transaction() -> AbstractContextManager[Session]:
     """A unit of work: commits where the block ends, rolls back where it raises.
 
     Keep it short and call nothing slow inside: it holds locks. The session belongs to the
     thread that opened it.
     """
-    checkpoint()
-    database = runtime.current().get(Database)
-    with (
-        translated(database.dialect, database.schema_fault),
-        database.transactions() as session,
-        session.begin(),
-    ):
-        yield session
+    return _Transaction()
 
 
-def _refuse_change(state: ORMExecuteState) -> None:
-    if state.is_insert or state.is_update or state.is_delete:
-        raise RuntimeError(_READ_ONLY)
+class _Opened:
+    """What both kinds of block share. Classes instead of generators: this is a hot path."""
+
+    __slots__ = ("_database", "_session")
+
+    def __enter__(self) -> Session:
+        checkpoint()
+        self._database = database = runtime.current().get(Database)
+        self._session = session = self._open(database)
+        database.leaks.opened(session)
+        return session
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        database, session = self._database, self._session
+        database.leaks.closed(session)
+        try:
+            self._end(session, error)
+        except Exception as failure:
+            ours = translation(failure, database.dialect, database.schema_fault)
+            if ours is None:
+                raise
+            raise ours from failure
+        if error is not None:
+            ours = translation(error, database.dialect, database.schema_fault)
+            if ours is not None:
+                raise ours from error
+
+    def _open(self, database: Database) -> Session:
+        raise NotImplementedError
+
+    def _end(self, session: Session, error: BaseException | None) -> None:
+        session.close()
 
 
-def _refuse_flush(session: Session, _context: object, _instances: object) -> None:
-    if session.new or session.dirty or session.deleted:
-        raise RuntimeError(_READ_ONLY)
+class _Read(_Opened):
+    __slots__ = ()
+
+    def _open(self, database: Database) -> Session:
+        return database.open_read()
+
+
+class _Transaction(_Opened):
+    __slots__ = ()
+
+    def _open(self, database: Database) -> Session:
+        return database.transactions()
+
+    def _end(self, session: Session, error: BaseException | None) -> None:
+        try:
+            if error is None:
+                session.commit()
+        finally:
+            session.close()  # rolls back what was not committed

@@ -74,6 +74,22 @@ REFUSED: Final = Counter(
 )
 
 
+CONNECTIONS: Final = Gauge(
+    "database_connections",
+    "Connections of a pool: in_use, idle, the most it may have (size), and threads waiting.",
+    ["pool", "state"],
+    multiprocess_mode="livesum",
+)
+DATABASE: Final = Counter(
+    "database_events_total",
+    "What happened to connections and queries: see the event label.",
+    ["event"],
+)
+WAITED: Final = Counter(
+    "database_wait_seconds_total", "Seconds that threads have waited for a connection.", ["pool"]
+)
+
+
 class _Key(NamedTuple):
     method: str
     route: str

@@ -160,6 +160,7 @@ class Exchange:
         self._finished = True
         record = self._record
         self.leave_scopes()
+        self._runtime.request_ended(record)
         self._runtime.requests.discard(record)
         if not self._delivered and (record.client_left or arrival.has_left(self._environ)):
             self._status = problems.CLIENT_LEFT

@@ -1,0 +1,58 @@
+"""The session of ``read()``: SQLAlchemy's, without the transaction that it does not need.
+
+A ``Session`` puts a transaction of its own around its connection, with snapshots to roll back
+to; where each statement commits by itself, that is bookkeeping for nothing. This one asks its
+engine for a connection at the first statement and gives it back at the end.
+
+Rests on ``Session._connection_for_bind``, the one place where a session gets its connection,
+and on ``Connection(_allow_autobegin=False)``; a contract test pins both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.orm import Session
+
+_READ_ONLY = (
+    "read() commits each statement by itself, so a change here could end up half done. "
+    "Use transaction() to change something."
+)
+
+
+class ReadSession(Session):
+    """Reads, each statement for itself; ``RuntimeError`` on a change. One thread uses it."""
+
+    _own: Connection | None = None
+
+    def get_bind(self, mapper: Any = None, *, clause: Any = None, **options: Any) -> Any:
+        """The engine, for what changes nothing. SQLAlchemy asks before every statement."""
+        if clause is not None and clause.is_dml:
+            raise RuntimeError(_READ_ONLY)
+        return self.bind
+
+    def flush(self, objects: Any = None) -> None:
+        """Nothing, or an error where something has been changed."""
+        if self.new or self.dirty or self.deleted:
+            raise RuntimeError(_READ_ONLY)
+
+    def _connection_for_bind(
+        self, engine: Engine | Connection, execution_options: Any = None, **_options: Any
+    ) -> Connection:
+        connection = self._own
+        if connection is None:
+            assert isinstance(engine, Engine)
+            connection = self._own = Connection(engine, _allow_autobegin=False)
+            if execution_options:
+                connection.execution_options(**execution_options)
+        return connection
+
+    def close(self) -> None:
+        """Give the connection back; what was loaded stays readable."""
+        try:
+            super().close()
+        finally:
+            connection, self._own = self._own, None
+            if connection is not None:
+                connection.close()
