@@ -29,6 +29,8 @@ _UNSAFE_UTF8: Final = re.compile(
     rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]"
 )
 
+_DEL: Final = b"\x7f"
+
 _TRACEBACK_PREFIX: Final = "    | "
 _DEEPEST: Final = 6
 _LONGEST_REPR: Final = 2_000
@@ -43,6 +45,8 @@ def to_json(record: Record) -> bytes:
         # Lone surrogates, integers beyond 64 bits, cycles: rare, so only now is it worth
         # walking the record. The result holds nothing but what orjson can encode.
         line = orjson.dumps(_plain(record, _DEEPEST), option=_JSON_OPTIONS)
+    if line.isascii() and _DEL not in line:
+        return line  # which is most of them, and the search costs more than all of the rest
     return _UNSAFE_UTF8.sub(_escape_utf8, line)
 
 

@@ -18,9 +18,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
@@ -35,6 +35,7 @@ _RESERVED: Final = frozenset({"timestamp", "level", "event", "logger", "request_
 _PLAIN_RECORD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 _NAMES: Final = {"warn": "warning", "fatal": "critical", "exception": "error"}
 
+_level: int = logging.INFO
 _encode: Callable[[encoding.Record], bytes] = encoding.to_json
 
 
@@ -44,8 +45,8 @@ def configure(settings: Settings) -> None:
     Idempotent; a later call changes level and format of loggers that exist already.
     Handlers that others have put on the root logger stay.
     """
-    global _encode
-    level = logging.getLevelNamesMapping()[settings.log_level]
+    global _encode, _level
+    _level = level = logging.getLevelNamesMapping()[settings.log_level]
     _encode = encoding.to_json if settings.log_format == "json" else _for_people()
     structlog.configure(
         processors=[_finish],
@@ -60,6 +61,15 @@ def configure(settings: Settings) -> None:
     root.addHandler(_RootHandler())
     root.setLevel(level)
     logging.captureWarnings(capture=True)
+
+
+def request(**fields: Any) -> None:
+    """The line of one request, as ``get_logger("threadkit.request").info`` would write it.
+
+    There is one for each request, so it goes without the logger that structlog would make.
+    """
+    if _level <= logging.INFO:
+        _write(_line("threadkit.request", "info", "request", fields))
 
 
 def _for_people() -> Callable[[encoding.Record], bytes]:
@@ -170,5 +180,14 @@ def _traceback(value: Any) -> str:
     return "".join(traceback.format_exception(error)).rstrip("\n") if error else ""
 
 
+_second: tuple[int, str] = (0, "")
+
+
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    global _second
+    seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+    known, text = _second
+    if known != seconds:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        _second = seconds, text  # one pair, so that threads see both or neither
+    return f"{text}.{microseconds:06d}Z"

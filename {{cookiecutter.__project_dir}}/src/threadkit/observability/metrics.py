@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from typing import Final, NamedTuple
 
+import prometheus_client.values
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -24,6 +25,21 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+
+_pid: int = os.getpid()
+
+
+def _forked() -> None:
+    global _pid
+    _pid = os.getpid()
+
+
+# The client asks for the process's number at every count, which is a system call.
+os.register_at_fork(after_in_child=_forked)
+if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    prometheus_client.values.ValueClass = prometheus_client.values.MultiProcessValue(  # type: ignore[no-untyped-call]
+        process_identifier=lambda: _pid
+    )
 
 UNMATCHED: Final = "unmatched"
 """The route of a request that no route matched; its path must not become a label."""

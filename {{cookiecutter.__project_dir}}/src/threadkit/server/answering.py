@@ -20,7 +20,7 @@ from threadkit.server.connection import Connection
 from threadkit.server.environ import Environs
 from threadkit.server.faults import FAILED, Fault
 from threadkit.server.gunicorn_names import errors
-from threadkit.server.head import Head, Snapshot
+from threadkit.server.head import Snapshot, parse
 from threadkit.server.line import Line
 from threadkit.server.refusals import Refusals
 from threadkit.server.rest import Rest
@@ -75,21 +75,29 @@ class Answering:
 
     def serve(self, connection: Connection, owner: Owner) -> None:
         """Answer its request, and then those of whoever is first in line."""
-        waiting: Connection | None = connection
-        while waiting is not None:
-            exempt = waiting.exempt
+        mine: Connection | None = connection
+        while mine is not None:
+            exempt, kept = mine.exempt, False
             try:
-                self._serve(waiting, owner)
+                kept = self._serve(mine, owner)
             except Exception:
                 log.exception("a connection failed")
-                owner.close(waiting)
-            finally:
-                waiting = None if exempt else self._line.leave()
+                owner.close(mine)
+            # The place first: whoever gets the connection back may be quicker than we are.
+            following = None if exempt else self._line.leave(mine)
+            if kept:
+                owner.take_back(mine)
+            mine = following
 
-    def _serve(self, connection: Connection, owner: Owner) -> None:
+    def _serve(self, connection: Connection, owner: Owner) -> bool:
+        """Answer as long as there is more to answer; True where the connection is kept."""
         while True:
-            if not self._answer(connection, owner):
-                return
+            connection.answered = False
+            began = time.monotonic()
+            kept = self._answer(connection, owner)
+            self._line.took(time.monotonic() - began)
+            if not kept:
+                return False
             if connection.exempt or self.closing or len(self._line):
                 break
             try:
@@ -97,10 +105,10 @@ class Answering:
                     break
             except ConnectionError:
                 owner.close(connection)
-                return
+                return False
             except Fault:
                 break  # take_back finds it again
-        owner.take_back(connection)
+        return True
 
     def _has_more(self, connection: Connection) -> bool:
         """Whether the next request is there, within the moment that is waited for it."""
@@ -121,7 +129,7 @@ class Answering:
         received = connection.inflow.take()
         connection.requests += 1
         try:
-            head = Head(self._cfg, received.head, connection.client, connection.requests)
+            head = parse(self._cfg, received.head, connection.client, connection.requests)
         except errors.ParseException as error:
             self.refuse(refusals.from_parser(error), connection, received.head, owner)
             return False

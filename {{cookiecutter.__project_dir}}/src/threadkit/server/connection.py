@@ -29,8 +29,19 @@ class Connection:
     """One client; not thread-safe, its owner alone uses it. Times are ``time.monotonic()``."""
 
     __slots__ = (
-        *("_look", "arrived", "check_at", "client", "deadline", "drained", "exempt", "fd"),
-        *("inflow", "known", "last", "requests", "server", "sock", "stage", "state"),
+        *("_look", "answered", "arrived", "check_at", "client", "deadline", "drained"),
+        *(
+            "exempt",
+            "fd",
+            "inflow",
+            "known",
+            "last",
+            "requests",
+            "server",
+            "sock",
+            "stage",
+            "state",
+        ),
     )
 
     def __init__(self, sock: socket.socket, client: Any, server: Any, limits: Limits) -> None:
@@ -50,6 +61,8 @@ class Connection:
         self.known = False
         """The poller's epoll has seen it."""
         self.exempt = False
+        self.answered = False
+        """The last byte of the answer is on its way, though its thread is not done yet."""
         self._look: select.poll | None = None
 
     def __repr__(self) -> str:

@@ -58,7 +58,7 @@ class Poller:
         patience: Patience,
         limits: Limits,
         most: int,
-        ready: Callable[[Connection], None],
+        ready: Callable[[Connection, bool], None],
         faulty: Callable[[Fault, Connection], None],
     ) -> None:
         self._epoll = select.epoll()
@@ -126,7 +126,7 @@ class Poller:
             self._faulty(fault, connection)
             return
         if stage is Stage.READY:
-            self._hand_on(connection)
+            self._hand_on(connection, patient=False)
             return
         connection.last = time.monotonic()
         connection.stage = Stage.READY  # of the request before; what is there now is new
@@ -229,12 +229,13 @@ class Poller:
         else:
             self._arm(connection, State.LEAVING, connection.deadline)
 
-    def _hand_on(self, connection: Connection) -> None:
+    def _hand_on(self, connection: Connection, *, patient: bool = True) -> None:
         connection.arrived = time.monotonic()
         connection.state = State.BUSY
         connection.stage = Stage.READY
-        connection.exempt = connection.inflow.target() in _EXEMPT
-        self._ready(connection)
+        inflow = connection.inflow
+        connection.exempt = any(map(inflow.mentions, _EXEMPT)) and inflow.target() in _EXEMPT
+        self._ready(connection, patient)
 
     def _keep(self, connection: Connection, stage: Stage) -> None:
         """It waits for more. What a time limit counts from is not what came last."""

@@ -11,15 +11,12 @@ import time
 from typing import Any, Final
 
 import orjson
-import structlog
 
 from threadkit.context import accepted_request_id, new_request_id, request_id
-from threadkit.observability import metrics
+from threadkit.observability import logs, metrics
 from threadkit.server.connection import Connection
 from threadkit.server.faults import FAILED, Fault
 from threadkit.server.gunicorn_names import errors
-
-log = structlog.get_logger("threadkit.request")
 
 _TITLES: Final = {
     400: "Bad Request",
@@ -67,8 +64,7 @@ class Refusals:
         seconds = max(0.0, time.monotonic() - connection.last)
         metrics.observe(method or "OTHER", None, fault.status, seconds)
         token = request_id.set(identity)
-        log.info(
-            "request",
+        logs.request(
             method=method,
             path=path,
             route=None,

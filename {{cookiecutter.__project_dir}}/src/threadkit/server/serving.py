@@ -21,8 +21,9 @@ from threadkit.ladder import BACKGROUND_DRAIN
 from threadkit.server.answering import Answering
 from threadkit.server.connection import Connection, State
 from threadkit.server.faults import EXPIRED, FULL, Fault
-from threadkit.server.line import Line, Verdict
+from threadkit.server.line import MOST_PATIENCE, PATIENCE, Line, Verdict
 from threadkit.server.poller import Patience, Poller
+from threadkit.server.saturation import Saturation
 from threadkit.server.threads import Threads
 from threadkit.server.wire import Limits
 
@@ -63,6 +64,8 @@ class Serving:
         self._threads: Threads[Connection] = Threads(
             cfg.threads, lambda connection: self._answering.serve(connection, self.poller)
         )
+        self._saturated = Saturation()
+        runtime.set_line(self._line.fill)
         runtime.add_stats("line", self._line.stats)
         runtime.add_stats("connections", self.stats)
 
@@ -78,7 +81,13 @@ class Serving:
         if first is not None:
             expires = first + self._settings.queue_timeout - time.monotonic()
             timeout = min(timeout, max(0.0, expires))
+            if self._line.has_free_place():
+                timeout = min(timeout, PATIENCE)
         self.poller.turn(timeout)
+        if self._line.has_free_place():
+            patience = MOST_PATIENCE if self._saturated() else PATIENCE
+            while (connection := self._line.next(patience)) is not None:
+                self._threads.give(connection)
         for connection in self._line.expired(time.monotonic() - self._settings.queue_timeout):
             self._refuse(EXPIRED, connection)
 
@@ -123,12 +132,12 @@ class Serving:
             stuck_threads=stuck,
         )
 
-    def _dispatch(self, connection: Connection) -> None:
-        """A request is complete. From the main thread or from one that gives one back."""
+    def _dispatch(self, connection: Connection, patient: bool) -> None:
+        """A request is complete. The main thread is patient: it looks at the line each turn."""
         if connection.exempt:
             self._threads.give(connection)
             return
-        verdict = self._line.enter(connection)
+        verdict = self._line.enter(connection, patient=patient)
         if verdict is Verdict.RUN:
             self._threads.give(connection)
         elif verdict is Verdict.REFUSE:

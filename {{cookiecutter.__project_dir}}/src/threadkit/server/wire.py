@@ -24,7 +24,6 @@ _END: Final = b"\r\n\r\n"
 _FRAMING: Final = re.compile(
     rb"\r\n(content-length|transfer-encoding)[ \t]*:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)", re.IGNORECASE
 )
-_MENTIONED: Final = re.compile(rb"\n(?:content-length|transfer-encoding|expect)", re.IGNORECASE)
 # HTTP/1.0 has no such thing, and who asks for it there must not be told.
 _EXPECTS: Final = re.compile(
     rb"(?s)[^\r\n]* HTTP/1\.1\r\n.*?\r?\n?expect:[ \t]*100-continue[ \t]*\r\n", re.IGNORECASE
@@ -97,8 +96,10 @@ class Inflow:
             if found > self._limits.head:
                 raise Fault(431, "The head of the request is too large.")
             self._end = found + len(_END)
-            if _MENTIONED.search(buffer, 0, self._end):
-                self._read_framing(bytes(buffer[: self._end]))
+            head = bytes(buffer[: self._end])
+            small = head.lower()
+            if b"\ncontent-length" in small or b"\ntransfer-encoding" in small:
+                self._read_framing(head)
         if self._chunks is not None:
             return self._look_at_chunks(self._chunks)
         if len(buffer) - self._end >= self._missing or self._missing > self._limits.gathered:
@@ -119,6 +120,10 @@ class Inflow:
         del buffer[:end]
         self._begin()
         return received
+
+    def mentions(self, path: bytes) -> bool:
+        """Whether the request could be one for ``path``; ``target`` tells for certain."""
+        return self.buffer.find(path, 0, len(path) + 20) >= 0
 
     def target(self) -> bytes:
         """The path of the request that is ready, as sent, without its query."""

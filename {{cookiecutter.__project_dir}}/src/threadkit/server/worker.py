@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 from typing import Any, Final
 
 from threadkit.server import boot
 from threadkit.server.gunicorn_names import Worker as Base
+from threadkit.server.replacement import Replacement
 
 _SPARE_FILES: Final = 256
 """Open files beside the clients' connections: databases, logs, the admin address."""
@@ -27,6 +29,8 @@ class Worker(Base):  # type: ignore[misc]
     """gunicorn's ``worker_class``. The main thread runs it; ``count_request`` is thread-safe."""
 
     alive: bool
+    _began = 0.0
+    _worn_out = False
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -34,6 +38,7 @@ class Worker(Base):  # type: ignore[misc]
 
     def init_process(self) -> None:
         """In the worker, before the application is loaded; returns when it has ended."""
+        self._began = time.monotonic()
         _allow_files(self.cfg.worker_connections + _SPARE_FILES)
         super().init_process()
 
@@ -49,23 +54,29 @@ class Worker(Base):  # type: ignore[misc]
         from threadkit.server.serving import Serving
 
         serving = Serving(self, runtime.current())
+        replacement = Replacement(self.ppid, time.monotonic() - self._began)
         serving.poller.wake_by(self.PIPE[0], self._drain_pipe)
         serving.poller.listen(self.sockets)
         while self.alive:
             self.notify()
             serving.turn()
+            replacement.turn(wanted=self._worn_out)
             if os.getppid() != self.ppid:
                 self.log.info("The master is gone, and so is %s", self)
                 return
+        replacement.give_up()
         serving.drain(self.notify)
 
     def count_request(self) -> None:
-        """Leave after so many, where ``max_requests`` says so."""
+        """Be replaced after so many, where ``max_requests`` says so."""
         self.nr += 1
-        if self.nr >= self.max_requests and self.alive:
-            self.log.info("%d requests (max_requests): the worker leaves", self.nr)
-            self.alive = False
-            os.write(self.PIPE[1], b"\0")
+        if self.nr >= self.max_requests and not self._worn_out:
+            self.log.info("%d requests (max_requests): the worker is replaced", self.nr)
+            self.be_replaced()
+
+    def be_replaced(self) -> None:
+        """Have another worker started, serve until it does, and then leave. From any thread."""
+        self._worn_out = True
 
     def _drain_pipe(self) -> None:
         # A signal writes here, so that the main loop wakes up.

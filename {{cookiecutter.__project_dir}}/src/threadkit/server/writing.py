@@ -22,6 +22,18 @@ _MONTHS: Final = (
 )
 
 
+# Headers that gunicorn has found to be well-formed; those that are the same in most answers.
+_known: set[tuple[str, str]] = set()
+_MOST_KNOWN: Final = 256
+_REPEATED: Final = frozenset(
+    {
+        *("cache-control", "content-security-policy", "content-type", "referrer-policy"),
+        *("cross-origin-resource-policy", "strict-transport-security", "vary"),
+        *("x-content-type-options", "x-frame-options"),
+    }
+)
+
+
 class SlowReaderError(TimeoutError):
     """The client did not take a slice of the answer in time."""
 
@@ -90,6 +102,18 @@ class Answer(Response):  # type: ignore[misc]
         self.begun = False
         """Something of it is on its way, so that nothing else can be answered any more."""
 
+    def process_headers(self, headers: list[tuple[str, str]]) -> None:
+        """gunicorn's, which need not look at the same header twice."""
+        known = [pair for pair in headers if pair in _known]
+        if len(known) < len(headers):
+            new = [pair for pair in headers if pair not in _known]
+            before = len(self.headers)
+            super().process_headers(new)
+            for pair in self.headers[before:]:
+                if pair in new and pair[0].lower() in _REPEATED and len(_known) < _MOST_KNOWN:
+                    _known.add(pair)
+        self.headers.extend(known)
+
     def default_headers(self) -> list[str]:
         """gunicorn's, with a date that is not made anew for each answer."""
         version = self.req.version
@@ -116,10 +140,13 @@ class Answer(Response):  # type: ignore[misc]
         """The answer is complete."""
         self.send_headers()
         end = b"0\r\n\r\n" if self.chunked else b""
+        self._connection.answered = True
         if self._kept or end:
             self._put(end)
 
     def _emit_body(self, data: bytes) -> None:
+        if self.response_length is not None and self.sent >= self.response_length:
+            self._connection.answered = True
         self._put(b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
     def _put(self, data: bytes) -> None:

@@ -23,9 +23,8 @@ SECURITY_HEADERS: tuple[tuple[str, str], ...] = (
 )
 
 
-def check_host(settings: Settings) -> None:
+def check_host(settings: Settings, request: flask.Request) -> None:
     """Refuse a Host that is not in TRUSTED_HOSTS; probes ask by address and are let through."""
-    request = flask.request
     if not settings.trusted_hosts or request.path in HEALTH_PATHS:
         return
     if not host_is_trusted(request.host, settings.trusted_hosts):
@@ -33,12 +32,15 @@ def check_host(settings: Settings) -> None:
         raise BadRequest(msg)
 
 
-def check_encoding() -> None:
+def check_encoding(request: flask.Request) -> None:
     """Refuse a path or query that is not UTF-8; werkzeug would replace what it cannot read."""
-    environ = flask.request.environ
+    environ = request.environ
+    query = environ.get("QUERY_STRING", "")
+    if environ.get("PATH_INFO", "").isascii() and query.isascii() and "%" not in query:
+        return
     parts = {
         "path": environ.get("PATH_INFO", "").encode("latin-1"),
-        "query": unquote_to_bytes(environ.get("QUERY_STRING", "")),
+        "query": unquote_to_bytes(query),
     }
     for name, raw in parts.items():
         try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
 import flask
+from flask.globals import request_ctx
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from threadkit.limits import time_limit
@@ -27,9 +29,7 @@ def install(app: flask.Flask, runtime: Runtime) -> None:
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.after_request(_leave_scopes)
-    app.before_request(functools.partial(_take_route, app, settings))
-    app.before_request(functools.partial(check_host, settings))
-    app.before_request(check_encoding)
+    app.before_request(_beginning(app, settings))
     app.register_error_handler(Exception, problems.answer)
     app.register_blueprint(health.blueprint(runtime))
     app.register_blueprint(docs.blueprint())
@@ -42,8 +42,19 @@ def install(app: flask.Flask, runtime: Runtime) -> None:
     app.wsgi_app = RequestMiddleware(app.wsgi_app, runtime)  # type: ignore[method-assign]
 
 
-def _take_route(app: flask.Flask, settings: Settings) -> None:
-    request = flask.request
+def _beginning(app: flask.Flask, settings: Settings) -> Callable[[], None]:
+    # One function for all three: Flask asks of each at every request what kind it is.
+    def begin() -> None:
+        # Looked up once: each access of flask.request goes through a proxy.
+        request: flask.Request = request_ctx.request
+        _take_route(app, settings, request)
+        check_host(settings, request)
+        check_encoding(request)
+
+    return begin
+
+
+def _take_route(app: flask.Flask, settings: Settings, request: flask.Request) -> None:
     if request.url_rule is None or EXCHANGE not in request.environ:
         return
     view = app.view_functions[request.url_rule.endpoint]

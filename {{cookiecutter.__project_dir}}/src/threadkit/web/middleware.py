@@ -13,21 +13,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from threadkit import arrival
 from threadkit.concurrency import Cancelled, CancelScope, ExpiredInLine, timeline
 from threadkit.context import accepted_request_id, new_request_id, request_id
 from threadkit.ledger import Answered
-from threadkit.observability import metrics
+from threadkit.observability import logs, metrics
 from threadkit.runtime import REQUEST_RECORD, RequestRecord, Runtime
 from threadkit.web import callers, problems
 from threadkit.web.headers import SECURITY_HEADERS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-log = structlog.get_logger("threadkit.request")
 
 EXCHANGE = "threadkit.exchange"
 """Where a request's ``Exchange`` is in its WSGI environment."""
@@ -168,8 +164,7 @@ class Exchange:
         request_id.set(record.id)
         metrics.leave(record.method, record.route, self._status, seconds)
         self._note(seconds)
-        log.info(
-            "request",
+        logs.request(
             method=record.method,
             path=record.path,
             route=record.route,

@@ -26,7 +26,9 @@ def test_the_first_run_the_next_wait_the_rest_is_refused(several: list[Connectio
     verdicts = [line.enter(c) for c in several]
     assert verdicts == [Verdict.RUN, Verdict.WAIT, Verdict.WAIT, Verdict.REFUSE]
     assert line.stats()["waiting"] == 2
-    assert [line.leave(), line.leave(), line.leave()] == [several[1], several[2], None]
+    assert line.leave(several[0]) is several[1]
+    assert line.leave(several[1]) is several[2]
+    assert line.leave(several[2]) is None
     assert line.enter(several[3]) is Verdict.RUN
     assert line.stats() == {
         "running": 1,
@@ -38,6 +40,15 @@ def test_the_first_run_the_next_wait_the_rest_is_refused(several: list[Connectio
     }
 
 
+def test_who_has_just_been_answered_may_ask_again(several: list[Connection]) -> None:
+    """The answer is out before its thread has left the place."""
+    line = Line(places=1, most=1)
+    assert [line.enter(c) for c in several[:3]] == [Verdict.RUN, Verdict.WAIT, Verdict.REFUSE]
+    several[0].answered = True
+    assert line.enter(several[2]) is Verdict.WAIT
+    assert line.enter(several[3]) is Verdict.REFUSE
+
+
 def test_who_has_waited_too_long_leaves_the_line_in_order(several: list[Connection]) -> None:
     line = Line(places=1, most=3)
     for number, connection in enumerate(several):
@@ -45,5 +56,5 @@ def test_who_has_waited_too_long_leaves_the_line_in_order(several: list[Connecti
         line.enter(connection)
     assert line.first() == 1.0
     assert line.expired(before=2.0) == several[1:3]
-    assert line.leave() is several[3]
+    assert line.leave(several[0]) is several[3]
     assert line.stats()["expired"] == 2
