@@ -31,10 +31,11 @@ log = structlog.get_logger("threadkit.admin")
 PATIENCE: Final = 5.0
 """Seconds that a client has to send its request, and again to read the answer."""
 
-PLACES: Final[Mapping[str, int]] = {"/livez": 8, "/readyz": 7}
+PLACES: Final[Mapping[str, int]] = {"/livez": 9, "/readyz": 8}
 _OTHER_PLACES: Final = 6
 """Exchanges at once up to which a path is still served. The probes' exceed the others', so
-that six profiles or scrapes in progress leave them room; no more than 8 threads in all."""
+that six profiles or scrapes in progress leave them room, also beside a probe that has just
+been answered and whose thread is still leaving; no more than 9 threads in all."""
 
 _LEAVE: Final = 0.25
 """Seconds that a closing server still listens to clients which have connected already."""
