@@ -9,7 +9,7 @@ import flask
 
 from threadkit import runtime as runtimes
 from threadkit import web
-from threadkit.admin import ROUTES, AdminApp, AdminServer, debug_vars, pprof
+from threadkit.admin import CONSOLE, ROUTES, AdminApp, AdminServer, pprof
 from threadkit.clients.redis_tier import RedisTier
 from threadkit.concurrency import register_context_variable
 from threadkit.context import log_context, request_id
@@ -33,12 +33,12 @@ def init_app(app: flask.Flask, settings: Settings) -> Runtime:
     Nothing is started here: resources start after the fork, or with the first request.
     """
     logs.configure(settings)
-    runtime = Runtime(settings)
+    runtime = Runtime(settings, service=app.name.partition(".")[0])
     runtimes.install(runtime)
     app.extensions["threadkit"] = runtime
 
     # First in, last out: the admin address answers while everything else closes.
-    routes = {**ROUTES, "/debug/vars": debug_vars, **pprof.ROUTES}
+    routes = {**ROUTES, **CONSOLE, **pprof.ROUTES}
     runtime.add("admin", AdminServer(AdminApp(runtime, routes)))
 
     pulse, garbage = Pulse(), Garbage()

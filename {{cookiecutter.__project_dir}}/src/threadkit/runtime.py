@@ -30,6 +30,9 @@ REQUEST_RECORD = "threadkit.record"
 """Where a request's ``RequestRecord`` is in its WSGI environment."""
 
 
+CANCELLED_BY_OPERATOR = "cancelled by an operator"
+"""The reason of a request's scope that somebody ended on the admin address."""
+
 _numbers = itertools.count(1)
 
 
@@ -112,8 +115,9 @@ class Runtime:
     Thread-safe. ``start`` is idempotent in a process and starts afresh in a forked child.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, service: str = "service") -> None:
         self.settings = settings
+        self.service = service
         self.requests: set[RequestRecord] = set()
         self.ledger = Ledger()
         self._line: Callable[[], float] = lambda: 0.0

@@ -133,6 +133,7 @@ def problem(status: int, detail: str | None = None, **members: Any) -> Response:
 
 _TITLES: Final = {
     400: "Bad Request",
+    403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     413: "Content Too Large",

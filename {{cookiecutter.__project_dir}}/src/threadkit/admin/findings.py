@@ -18,10 +18,13 @@ PAUSE: Final = 0.1
 
 
 class Finding(NamedTuple):
-    """``severity`` is error (requests fail or hang), warning (they soon may) or notice."""
+    """``severity`` is error (requests fail or hang), warning (they soon may) or notice.
+
+    ``about`` is the same for what several workers find in the same place.
+    """
 
     severity: str
-    where: str
+    about: str
     text: str
 
 
@@ -39,7 +42,7 @@ def findings(document: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _readiness(document: Mapping[str, Any]) -> Iterator[Finding]:
     for check, reason in document["readiness"]["failures"].items():
-        yield Finding("error", "readiness", f"Not ready, {check}: {reason}")
+        yield Finding("error", f"readiness {check}", f"Not ready, {check}: {reason}")
 
 
 def _stuck(document: Mapping[str, Any]) -> Iterator[Finding]:
@@ -64,13 +67,23 @@ def _bulkheads(document: Mapping[str, Any]) -> Iterator[Finding]:
         inside, waiting = stats["inside"], stats["waiting"]
         if inside < stats["max_concurrent"]:
             continue
-        where = "admission" if name == "admission" else "bulkheads"
+        about = f"bulkhead {name}"
         if waiting and waiting >= stats["max_waiting"]:
             yield Finding(
-                "error", where, f"{name} is full, {inside} inside and {waiting} waiting: refusing."
+                "error", about, f"{name}: full, {inside} inside and {waiting} waiting: refusing."
             )
         elif waiting:
-            yield Finding("warning", where, f"{name} is full, {inside} inside, {waiting} waiting.")
+            yield Finding("warning", about, f"{name}: full, {inside} inside, {waiting} waiting.")
+
+
+def _line(document: Mapping[str, Any]) -> Iterator[Finding]:
+    line = document["stats"].get("line")
+    if line and line["waiting"]:
+        text = f"{line['running']} requests run and {line['waiting']} wait for a thread"
+        if line["waiting"] >= line["most_waiting"]:
+            yield Finding("error", "line", f"{text}: more are refused.")
+        elif line["waiting"] * 2 >= line["most_waiting"]:
+            yield Finding("warning", "line", f"{text}, {line['most_waiting']} at most.")
 
 
 def _queues(document: Mapping[str, Any]) -> Iterator[Finding]:
@@ -79,10 +92,10 @@ def _queues(document: Mapping[str, Any]) -> Iterator[Finding]:
         for name, stats in tasks.get(kind, {}).items():
             if stats["queue_size"] and stats[queued] >= stats["queue_size"]:
                 text = f"{name}: the queue is full with {stats[queued]}, more is refused."
-                yield Finding("error", kind, text)
+                yield Finding("error", f"{kind} {name}", text)
     for name, stats in tasks.get("background", {}).items():
         if stats["dropped"]:
-            yield Finding("warning", "background", f"{name} dropped {stats['dropped']}.")
+            yield Finding("warning", f"dropped {name}", f"{name} dropped {stats['dropped']}.")
 
 
 def _pools(document: Mapping[str, Any]) -> Iterator[Finding]:
@@ -92,7 +105,7 @@ def _pools(document: Mapping[str, Any]) -> Iterator[Finding]:
         waiting = stats.get(f"{pool}_waiting", 0)
         if size and used >= size:
             text = f"All {used} connections of the {pool} pool are in use, {waiting} wait."
-            yield Finding("error" if waiting else "warning", "database", text)
+            yield Finding("error" if waiting else "warning", f"pool {pool}", text)
 
 
 def _caches(document: Mapping[str, Any]) -> Iterator[Finding]:
@@ -100,7 +113,7 @@ def _caches(document: Mapping[str, Any]) -> Iterator[Finding]:
         if stats["load_failures"] and stats["load_failures"] * 2 > stats["loads"]:
             yield Finding(
                 "warning",
-                "caches",
+                f"cache {name}",
                 f"{name}: {stats['load_failures']} of {stats['loads']} loads failed.",
             )
 
@@ -110,20 +123,20 @@ def _pauses(document: Mapping[str, Any]) -> Iterator[Finding]:
     if late is not None and late > LATE:
         yield Finding(
             "warning",
-            "process",
+            "lateness",
             f"Threads get the interpreter up to {late * 1000:.0f} ms late: something computes, "
             "or the machine has too few cores. See /debug/pprof/profile.",
         )
     pause = document["stats"]["garbage"]["pause_seconds_max"]
     if pause > PAUSE:
         text = f"A garbage collection stopped everything for {pause * 1000:.0f} ms."
-        yield Finding("warning", "process", text)
+        yield Finding("warning", "garbage", text)
 
 
 def _descriptors(document: Mapping[str, Any]) -> Iterator[Finding]:
     used, most = document["process"]["descriptors"], document["process"]["descriptors_max"]
     if used > 0.8 * most:
-        yield Finding("warning", "process", f"{used} of {most} file descriptors are in use.")
+        yield Finding("warning", "descriptors", f"{used} of {most} file descriptors are in use.")
 
 
 def _rooms(document: Mapping[str, Any]) -> Iterator[Finding]:
@@ -139,6 +152,7 @@ def _count(number: int, noun: str) -> str:
 RULES: Final[tuple[Callable[[Mapping[str, Any]], Iterator[Finding]], ...]] = (
     _readiness,
     _stuck,
+    _line,
     _bulkheads,
     _queues,
     _pools,

@@ -5,7 +5,7 @@ guard a few counters. So it answers while every request thread is stuck and the 
 
     {"pid": 4711, "cmdline": […], "uptime_seconds": …, "readiness": {…}, "requests": {…},
      "slow": […], "process": {…}, "threads": {…}, "stats": {"database": {…}, "pulse": {…}, …},
-     "findings": [{"severity": "error", "where": "admission", "text": "…"}, …]}
+     "findings": [{"severity": "error", "about": "bulkhead admission", "text": "…"}, …]}
 
 What is in ``stats`` is each room's own. Names stay, new ones come.
 """
@@ -20,6 +20,7 @@ import sysconfig
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -28,54 +29,77 @@ import orjson
 from werkzeug.wrappers import Request, Response
 
 from threadkit.admin import process
+from threadkit.admin.app import problem
 from threadkit.admin.findings import findings
+from threadkit.admin.neighbours import Neighbours
+from threadkit.profiling.classify import classify, sites_of
+from threadkit.profiling.cmdline import redacted
+from threadkit.profiling.threads import Unsupported, refuse_without_gil
 from threadkit.runtime import RequestRecord, Runtime
+
+PATIENCE: Final = 0.15
+"""Seconds that another worker has to answer; one that takes longer is named, not waited for."""
 
 _MOST_REQUESTS: Final = 256
 _STARTED: Final = time.time()
 
 
 def debug_vars(request: Request, runtime: Runtime, /) -> Response:
-    """Every number of this worker as JSON."""
-    return Response(orjson.dumps(document(runtime)), mimetype="application/json")
+    """Every number as JSON; of this worker, of ``?pid=N`` or of ``?pid=all``."""
+    asked = request.args.get("pid", str(os.getpid()))
+    if asked == "all":
+        return _json(orjson.dumps(_everyone(runtime)))
+    if asked == str(os.getpid()):
+        return _json(orjson.dumps(document(runtime)))
+    neighbours = Neighbours(runtime)
+    pids = [pid for pid in neighbours.pids() if str(pid) == asked]
+    if not pids:
+        return problem(404, f"There is no worker {asked}.")
+    answer = neighbours.ask(pids[0], "/debug/vars", seconds=PATIENCE)
+    if answer.fault is not None:
+        return problem(503, f"Worker {asked} does not tell its numbers: {answer.fault}.")
+    return _json(answer.body)
+
+
+def _everyone(runtime: Runtime) -> dict[str, Any]:
+    own = document(runtime)
+    workers, missing = [own], {}
+    for answer in Neighbours(runtime).ask_all("/debug/vars", seconds=PATIENCE):
+        if answer.fault is not None or answer.status != 200:
+            missing[answer.pid] = answer.fault or f"it answered {answer.status}"
+        else:
+            workers.append(orjson.loads(answer.body))
+    return {
+        "service": own["service"],
+        "now": own["now"],
+        "answered_by": own["pid"],
+        "workers": sorted(workers, key=lambda worker: worker["pid"]),
+        "missing": [{"pid": pid, "reason": why} for pid, why in sorted(missing.items())],
+    }
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, mimetype="application/json")
 
 
 def document(runtime: Runtime) -> dict[str, Any]:
     """Everything that this worker knows of itself."""
+    frames = _frames()
     made = {
+        "service": runtime.service,
         "pid": os.getpid(),
-        "cmdline": cmdline(),
+        "cmdline": redacted(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "now": round(time.time(), 3),
         "uptime_seconds": round(time.time() - _STARTED, 3),
         "readiness": _readiness(runtime),
-        "requests": _requests(runtime),
+        "requests": _requests(runtime, frames),
         "slow": runtime.ledger.slow(),
         "process": process.facts(),
-        "threads": _threads(),
+        "threads": _threads(frames),
         "stats": runtime.stats(),
     }
     return {**made, "findings": findings(made)}
-
-
-def cmdline() -> list[str]:
-    """The command that started the service, without what looks like a secret."""
-    redacted = []
-    hide_next = False
-    for argument in sys.orig_argv:
-        if hide_next:
-            redacted.append("…")
-            hide_next = False
-            continue
-        masked = re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:…@", argument)
-        name, equals, _ = masked.partition("=")
-        secret = _SECRET.search(name) is not None
-        redacted.append(f"{name}=…" if secret and equals else masked)
-        hide_next = secret and not equals and argument.startswith("-")
-    return redacted
-
-
-_SECRET: Final = re.compile(r"token|secret|passw|key|credential", re.IGNORECASE)
 
 
 def _readiness(runtime: Runtime) -> dict[str, Any]:
@@ -87,9 +111,16 @@ def _readiness(runtime: Runtime) -> dict[str, Any]:
     }
 
 
-def _requests(runtime: Runtime) -> dict[str, Any]:
+def _frames() -> dict[int, FrameType]:
+    try:
+        refuse_without_gil()
+    except Unsupported:
+        return {}
+    return sys._current_frames()
+
+
+def _requests(runtime: Runtime, frames: Mapping[int, FrameType]) -> dict[str, Any]:
     records = sorted(runtime.requests, key=lambda record: record.started)
-    frames = sys._current_frames()
     return {
         "in_flight": len(records),
         "list": [_request(record, frames) for record in records[:_MOST_REQUESTS]],
@@ -99,7 +130,9 @@ def _requests(runtime: Runtime) -> dict[str, Any]:
     }
 
 
-def _request(record: RequestRecord, frames: dict[int, FrameType]) -> dict[str, Any]:
+def _request(record: RequestRecord, frames: Mapping[int, FrameType]) -> dict[str, Any]:
+    frame = frames.get(record.thread_id)
+    wait = classify(sites_of(frame))
     scope, span = record.scope, record.timeline.open_span()
     remaining = scope.remaining() if scope is not None else None
     deadline = scope.deadline if scope is not None else None
@@ -115,21 +148,21 @@ def _request(record: RequestRecord, frames: dict[int, FrameType]) -> dict[str, A
         "left_seconds": None if deadline is None else round(deadline - time.monotonic(), 6),
         "cancelled": remaining == 0.0,
         "doing": None if span is None else span.document(record.timeline.started),
-        "at": _place(frames.get(record.thread_id)),
+        "state": wait.kind if frame is not None else None,
+        "calls": wait.call,
+        "at": _place(frame),
         "thread_id": record.thread_id,
         "spans": record.timeline.document()[-16:],
     }
 
 
 def _place(frame: FrameType | None) -> str | None:
-    """Where a thread is: the innermost line that is not the library's or the kit's own."""
-    innermost = frame
+    """Where a thread is: the innermost line that is not a library's or the kit's own."""
     while frame is not None:
         name = frame.f_code.co_filename
         if not name.startswith(_FOREIGN):
             break
         frame = frame.f_back
-    frame = frame or innermost
     if frame is None:
         return None
     file = "/".join(frame.f_code.co_filename.split("/")[-2:])
@@ -143,10 +176,15 @@ _FOREIGN: Final = (
 )
 
 
-def _threads() -> dict[str, Any]:
-    """How many threads there are by the beginning of their name, and in all."""
+def _threads(frames: Mapping[int, FrameType]) -> dict[str, Any]:
+    """How many threads there are, by the beginning of their name and by what they do."""
     kinds = Counter(_NUMBER.sub("", thread.name) for thread in threading.enumerate())
-    return {"count": sum(kinds.values()), "by_name": dict(sorted(kinds.items()))}
+    states = Counter(classify(sites_of(frame)).kind for frame in frames.values())
+    return {
+        "count": sum(kinds.values()),
+        "by_name": dict(sorted(kinds.items())),
+        "by_state": dict(sorted(states.items())),
+    }
 
 
 _NUMBER: Final = re.compile(r"[-_ ]?\d[-_\d]*")

@@ -17,6 +17,7 @@ import structlog
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.http import HTTP_STATUS_CODES
 
+from threadkit import runtime
 from threadkit.concurrency import Cancelled, DeadlineExceeded, Saturated
 from threadkit.context import request_id
 from threadkit.errors import ServiceError
@@ -71,6 +72,8 @@ def answer(error: Exception) -> flask.Response:
         case DeadlineExceeded():
             problem = document(status, "The time limit of the request is over.", kind=_kind(worst))
             headers = {}
+        case Cancelled(reason=runtime.CANCELLED_BY_OPERATOR):
+            problem, headers = document(status, "The request was cancelled.", kind="cancelled"), {}
         case _:
             problem, headers = document(status, "The client did not wait for the answer."), {}
     return response(problem, headers)
@@ -83,7 +86,9 @@ def status_of(error: Exception) -> int:
             return error.status
         case HTTPException(code=int(code)):
             return code
-        case Saturated():  # first: a deadline that passes in a line is both, and answers 503
+        # First: a deadline that passes in a line is both, and answers 503; and the client of a
+        # request that an operator cancelled still waits for an answer.
+        case Saturated() | Cancelled(reason=runtime.CANCELLED_BY_OPERATOR):
             return HTTPStatus.SERVICE_UNAVAILABLE
         case DeadlineExceeded():
             return HTTPStatus.GATEWAY_TIMEOUT

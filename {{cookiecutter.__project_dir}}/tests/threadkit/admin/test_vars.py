@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from werkzeug.test import Client
 
-from threadkit.admin import ROUTES, AdminApp, debug_vars
+from threadkit.admin import CONSOLE, ROUTES, AdminApp
 from threadkit.admin.findings import RULES, findings
-from threadkit.admin.vars import cmdline, document
+from threadkit.admin.vars import document
 from threadkit.concurrency import CancelScope
 from threadkit.runtime import RequestRecord, Runtime
 
@@ -30,7 +30,7 @@ def test_it_is_json_and_asks_no_check(make_runtime: MakeRuntime) -> None:
         return "away"
 
     runtime.add_check("database", away)
-    client = Client(AdminApp(runtime, {**ROUTES, "/debug/vars": debug_vars}))
+    client = Client(AdminApp(runtime, {**ROUTES, **CONSOLE}))
     answer = client.get("/debug/vars")
     assert answer.status_code == 200
     assert asked == []
@@ -43,7 +43,7 @@ def test_it_is_json_and_asks_no_check(make_runtime: MakeRuntime) -> None:
     assert seen["readiness"]["failures"] == {"database": "away"}
     assert seen["readiness"]["asked_seconds_ago"] >= 0
     assert seen["findings"][0] == {
-        "severity": "error", "where": "readiness", "text": "Not ready, database: away",
+        "severity": "error", "about": "readiness database", "text": "Not ready, database: away",
     }  # fmt: skip
 
 
@@ -88,15 +88,17 @@ def test_a_request_in_flight_is_shown_with_its_time_and_its_place(
     assert not shown["cancelled"]
     assert "test_vars.py" in shown["at"]
     assert "serve" in shown["at"]
+    assert shown["state"] == "condition"
 
 
-def test_the_command_line_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = ["gunicorn", "--admin-token", "hush", "-e", "SECRET_KEY=hush", "mysql://me:hush@db/x"]
+def test_the_command_line_shows_no_secret(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["gunicorn", "--admin-token", "hush", "-e", "ADMIN_TOKEN=hush", "mysql://me:hush@db/x"]
     monkeypatch.setattr(sys, "orig_argv", given)
-    shown = cmdline()
-    assert "hush" not in " ".join(shown)
-    assert shown[-1] == "mysql://me:…@db/x"
+    shown = document(make_runtime())["cmdline"]
     assert shown[0] == "gunicorn"
+    assert "hush" not in " ".join(shown)
 
 
 HEALTHY: dict[str, Any] = {
@@ -171,6 +173,13 @@ def test_a_full_admission_is_worse_than_a_line_and_stands_first() -> None:
     admission.update(waiting=16)
     assert findings(sick)[0]["severity"] == "error"
     assert "16 waiting: refusing" in findings(sick)[0]["text"]
+
+
+def test_a_line_is_a_warning_when_it_is_half_full_and_an_error_when_it_is_full() -> None:
+    sick = copy.deepcopy(HEALTHY)
+    for waiting, severity in ((0, []), (7, []), (8, ["warning"]), (16, ["error"])):
+        sick["stats"]["line"] = {"running": 8, "waiting": waiting, "most_waiting": 16}
+        assert [f["severity"] for f in findings(sick)] == severity
 
 
 def test_findings_of_a_document_with_nothing_in_it_are_none() -> None:
