@@ -50,6 +50,20 @@ def _files(folder: Path) -> dict[str, bytes]:
     }
 
 
+def _texts(folder: Path) -> dict[str, bytes]:
+    return {name: content for name, content in _files(folder).items() if name[-4:] != ".png"}
+
+
+@supported
+def test_pictures_are_copied_as_they_are(bake: Bake, options: dict[str, str]) -> None:
+    pictures = sorted((ROOT / "{{cookiecutter.__project_dir}}" / "docs").rglob("*.png"))
+    baked = bake(**options) / "docs" / "pictures"
+    assert pictures
+    for picture in pictures:
+        assert (baked / picture.name).read_bytes() == picture.read_bytes()
+        assert picture.stat().st_size < 150_000
+
+
 def test_every_value_of_every_option_is_baked() -> None:
     defaults = {name: answers[0] for name, answers in CHOICES.items()}
     for name, answers in CHOICES.items():
@@ -67,7 +81,7 @@ def test_every_option_is_asked_for_in_words() -> None:
 @supported
 def test_no_jinja_is_left_over(bake: Bake, options: dict[str, str]) -> None:
     verbatim = [pattern + end for pattern in OPTIONS["_copy_without_render"] for end in ("", "/*")]
-    for name, content in _files(bake(**options)).items():
+    for name, content in _texts(bake(**options)).items():
         # ${{ … }} is how GitHub's pipelines write their own expressions.
         text = re.sub(r"\$\{\{.*?\}\}", "", content.decode("utf-8"))
         assert not re.search(r"\{\{|\{%|cookiecutter", name)
@@ -89,7 +103,7 @@ def test_what_tools_read_can_be_read(bake: Bake, options: dict[str, str]) -> Non
 @supported
 def test_no_file_is_empty_or_ends_without_a_line_break(bake: Bake, options: dict[str, str]) -> None:
     allowed = ("py.typed", "__init__.py")
-    for name, content in _files(bake(**options)).items():
+    for name, content in _texts(bake(**options)).items():
         assert name.endswith(allowed) or content.endswith(b"\n"), name
         assert b"\r" not in content, name
 

@@ -35,6 +35,8 @@ class Answered:
     cpu_seconds: float
     limit: float
     timeline: Timeline
+    waited: float = 0.0
+    """Before it came to a thread; not in ``seconds``."""
 
     def document(self, *, reason: str) -> dict[str, Any]:
         """Itself as JSON; ``at`` is when it began, in seconds since 1970."""
@@ -48,6 +50,7 @@ class Answered:
             "seconds": round(self.seconds, 6),
             "cpu_seconds": round(self.cpu_seconds, 6),
             "limit_seconds": round(self.limit, 6),
+            "waited_seconds": round(self.waited, 6),
             "reason": reason,
             "spans": self.timeline.document(),
             "spans_dropped": self.timeline.dropped,

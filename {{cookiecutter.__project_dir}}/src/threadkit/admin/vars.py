@@ -143,6 +143,7 @@ def _request(record: RequestRecord, frames: Mapping[int, FrameType]) -> dict[str
         "path": record.path,
         "route": record.route,
         "age_seconds": round(record.age, 6),
+        "waited_seconds": round(record.waited, 6),
         "limit_seconds": None if record.limit is None else round(record.limit, 6),
         # Below zero: so much over its time limit, and still there.
         "left_seconds": None if deadline is None else round(deadline - time.monotonic(), 6),

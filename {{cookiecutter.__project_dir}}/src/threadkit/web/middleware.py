@@ -190,6 +190,7 @@ class Exchange:
                     cpu_seconds=cpu if record.thread_id == threading.get_ident() else 0.0,
                     limit=record.limit,
                     timeline=record.timeline,
+                    waited=record.waited,
                 )
             )
 

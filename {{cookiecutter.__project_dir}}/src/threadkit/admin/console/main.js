@@ -1,6 +1,6 @@
 // The loop: ask, remember, show. One question at a time, none while nobody looks.
 
-const INTERVAL = 1000, PATIENCE = 3000, HISTORY = 90;
+const INTERVAL = 1000, PATIENCE = 3000, HISTORY = 60;
 const byId = (id) => document.getElementById(id);
 
 const state = {

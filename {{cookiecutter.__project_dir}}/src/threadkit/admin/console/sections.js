@@ -73,10 +73,8 @@ function tiles(now, past) {
     tile("answered 5xx", perSecond(now.failed), "a second", series("failed"),
       now.failed ? ".red" : ""),
     tile("connections", count(now.connections), `of ${count(now.pool)}`, series("connections")),
-    tile("interpreter late", seconds(now.late), "p99, 1 min", series("late"),
+    tile("interpreter late", seconds(now.late), "p99", series("late"),
       now.late > 0.02 ? ".amber" : ""),
-    tile("longest collection", seconds(now.pause), "in 1 min", series("pause"),
-      now.pause > 0.1 ? ".amber" : ""),
     tile("memory", bytes(now.memory), "resident", series("memory")),
   ];
 }
@@ -115,7 +113,6 @@ function figures(answer, before) {
     connections: sum(pools, (stats) => (stats.read_in_use || 0) + (stats.write_in_use || 0)),
     pool: sum(pools, (stats) => (stats.read_size || 0) + (stats.write_size || 0)),
     late: Math.max(0, ...of.map((worker) => (worker.stats.pulse || {}).p99 || 0)),
-    pause: Math.max(0, ...of.map((worker) => (worker.stats.garbage || {}).pause_seconds_max || 0)),
     memory: sum(of, (worker) => worker.process.rss_bytes),
   };
 }
@@ -210,6 +207,7 @@ function slowRow(one) {
     h("div.spans", {},
       h("p.faint.mono", {}, `${one.path} · limit ${seconds(one.limit_seconds)} · CPU `
         + `${seconds(one.cpu_seconds)} · worker ${one.pid} · request ${one.id}`
+        + (one.waited_seconds ? ` · had waited ${seconds(one.waited_seconds)} for a thread` : "")
         + (one.spans_dropped ? ` · ${one.spans_dropped} more spans` : "")),
       h("table", {}, h("tbody", {}, one.spans.map((span) => h("tr", {},
         h("td.right", {}, "+" + seconds(span.at)),
