@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from threadkit import runtime
 from threadkit.concurrency import checkpoint, remaining
+from threadkit.concurrency.registry import register
 from threadkit.concurrency.timeline import Span
 from threadkit.context import request_id
 from threadkit.errors import ServiceError, Unavailable
@@ -67,10 +68,19 @@ class Client:
         self._setting = base_url_setting
         self._max_connections = max_connections
         self._timeout = timeout
-        # Guards _pool and _pid: two first calls must not make two pools.
+        self._start_afresh()
+        register("client", self)
+
+    def _start_afresh(self) -> None:
+        # Guards what is below it: two first calls must not make two pools.
         self._lock = threading.Lock()
         self._pool: urllib3.PoolManager | None = None
         self._pid = 0
+        self._calls = self._failed = self._in_flight = 0
+
+    def _after_fork(self) -> None:
+        # A parent's sockets stay the parent's: its pool is only forgotten.
+        self._start_afresh()
 
     def __repr__(self) -> str:
         return f"<Client {self.name!r}, at most {self._max_connections} connections>"
@@ -100,6 +110,10 @@ class Client:
         seconds = remaining()
         limit = self._timeout if seconds is None else min(self._timeout, seconds)
         sent = {**self._context(seconds), **(headers or {})}
+        failed = True
+        with self._lock:
+            self._calls += 1
+            self._in_flight += 1
         try:
             with Span("call", f"{self.name}: {method} {urlsplit(url).path}"):
                 response = self._connections().request(
@@ -115,10 +129,26 @@ class Client:
             checkpoint()  # the scope's own end says more than the time-out that it caused
             msg = f"{self.name} does not answer."
             raise UpstreamAway(msg) from error
+        else:
+            failed = response.status >= 500
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+                self._failed += failed
         if response.status in (502, 503, 504):
             msg = f"{self.name} answered {response.status}."
             raise UpstreamAway(msg)
         return response
+
+    def stats(self) -> dict[str, float]:
+        """Calls ``in_flight`` now; ``calls`` and of them ``failed`` (no answer, or 5xx) in all."""
+        with self._lock:
+            return {
+                "in_flight": self._in_flight,
+                "max_connections": self._max_connections,
+                "calls": self._calls,
+                "failed": self._failed,
+            }
 
     def close(self) -> None:
         """Close idle connections; a later call opens new ones."""

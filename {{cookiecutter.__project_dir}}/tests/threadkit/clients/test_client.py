@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from threadkit import CancelScope, DeadlineExceeded, fail_after
 from threadkit.clients import BadAnswer, Client, UpstreamAway
+from threadkit.concurrency import named, timeline
 from threadkit.context import request_id
 
 
@@ -110,6 +111,24 @@ def test_a_refused_connection_is_an_upstream_that_is_away() -> None:
         port = listener.getsockname()[1]
     with pytest.raises(UpstreamAway):
         Client(f"http://127.0.0.1:{port}").get("/", answer=Price)
+
+
+def test_calls_are_counted_and_in_the_timeline_of_their_request(upstream: Client) -> None:
+    line = timeline.Timeline()
+    token = timeline.current.set(line)
+    try:
+        upstream.request("GET", "/any?q=secret")
+        with pytest.raises(UpstreamAway):
+            upstream.request("GET", "/503")
+    finally:
+        timeline.current.reset(token)
+    assert [span.name for span in line.spans] == [
+        f"{upstream.name}: GET /any",
+        f"{upstream.name}: GET /503",
+    ]
+    assert line.open_span() is None
+    assert upstream in named("client")
+    assert upstream.stats() == {"in_flight": 0, "max_connections": 10, "calls": 2, "failed": 1}
 
 
 def test_a_client_without_an_address_says_what_to_set() -> None:
