@@ -100,8 +100,6 @@ def running(service: Service) -> list[dict[str, Any]]:
     return [r for worker in workers(service) for r in worker["requests"]["list"]]
 
 
-
-
 def test_numbers_are_those_of_all_workers(console: Callable[..., Service]) -> None:
     service = console(REQUEST_TIMEOUT="20")
     with in_flight(service, "/waits/a?seconds=4", "/waits/b?seconds=4"):
@@ -224,9 +222,7 @@ def text_of(browser: Browser, selector: str) -> str:
     return str(browser.run(f"return document.querySelector('{selector}').innerText"))
 
 
-def test_what_it_shows_is_what_happens(
-    console: Callable[..., Service], tmp_path: Path
-) -> None:
+def test_what_it_shows_is_what_happens(console: Callable[..., Service], tmp_path: Path) -> None:
     service = console(REQUEST_TIMEOUT="20")
     with Browser.start(tmp_path / "browser") as browser:
         browser.show(width=1280, height=900, dark=False)
@@ -293,9 +289,7 @@ def check_looks(browser: Browser, folder: Path) -> None:
     colours = []
     for dark in (False, True):
         browser.show(width=360, height=780, dark=dark)
-        colours.append(
-            browser.run("return getComputedStyle(document.body).backgroundColor")
-        )
+        colours.append(browser.run("return getComputedStyle(document.body).backgroundColor"))
         wide = browser.run(
             "return [...document.querySelectorAll('body *')].filter(one =>"
             " one.getBoundingClientRect().right > 361).map(one => one.outerHTML.slice(0, 90))"

@@ -3,6 +3,8 @@
     with Browser.start(tmp_path) as browser:
         browser.open(url)
         assert browser.run("return document.title") == "…"
+
+Debian's packages are ``chromium`` and ``chromium-driver``.
 """
 
 from __future__ import annotations
@@ -74,9 +76,7 @@ class Browser:
 
     def click(self, selector: str) -> None:
         """Click as a person would: at the element's place, if nothing covers it."""
-        found = self._ask(
-            "POST", f"{self._session}/element", using="css selector", value=selector
-        )
+        found = self._ask("POST", f"{self._session}/element", using="css selector", value=selector)
         (element,) = found.values()
         self._ask("POST", f"{self._session}/element/{element}/click")
 

@@ -62,7 +62,8 @@ def _rounded(pixel: bytes, bits: int) -> bytes:
 
 def _pixels(png: bytes) -> tuple[int, int, list[bytes]]:
     chunks = list(_chunks(png))
-    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", dict(chunks)[b"IHDR"])
+    header = dict(chunks)[b"IHDR"]
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
     assert (depth, interlaced) == (8, 0), "a browser writes another kind of PNG than expected"
     size = {2: 3, 6: 4}[colour]
     data = zlib.decompress(b"".join(body for kind, body in chunks if kind == b"IDAT"))
