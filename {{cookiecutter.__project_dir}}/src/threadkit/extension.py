@@ -23,6 +23,7 @@ from threadkit.peers import Peers
 from threadkit.runtime import Runtime
 from threadkit.server.admission import Admission
 from threadkit.server.disconnect import DisconnectWatcher
+from threadkit.server.watchdog import Watchdog
 from threadkit.settings import Settings
 from threadkit.tasks import Tasks
 
@@ -46,6 +47,10 @@ def init_app(app: flask.Flask, settings: Settings) -> Runtime:
     runtime.add_stats("pulse", pulse.stats)
     runtime.add("garbage", garbage)
     runtime.add_stats("garbage", garbage.stats)
+
+    watchdog = Watchdog(runtime)
+    runtime.add("watchdog", watchdog)
+    runtime.add_stats("watchdog", watchdog.stats)
 
     runtime.add("peers", Peers())
 

@@ -67,7 +67,7 @@ class Peers:
     Without a folder (a script, a test) there are no peers, and nothing is started.
     """
 
-    def __init__(self, *, folder: Callable[[], Path | None] = lambda: _folder) -> None:
+    def __init__(self, *, folder: Callable[[], Path | None] = folder) -> None:
         self._find_folder = folder
         self._listener: Listener | None = None
         self._folder: Path | None = None

@@ -155,11 +155,14 @@ class Runtime:
             raise RuntimeError(msg)
         self._resources.append((name, resource))
 
+    def find(self, kind: type[T]) -> T | None:
+        """The resource of this type, if there is one."""
+        return next((each for _, each in self._resources if isinstance(each, kind)), None)
+
     def get(self, kind: type[T]) -> T:
         """The resource of this type."""
-        for _, resource in self._resources:
-            if isinstance(resource, kind):
-                return resource
+        if (found := self.find(kind)) is not None:
+            return found
         msg = f"This app has no {kind.__name__}: build it with threadkit.init_app(app, settings)."
         raise RuntimeError(msg)
 

@@ -126,6 +126,8 @@ class Settings(BaseSettings):
     """Longest that a client may take for the body of a request."""
     write_timeout: Seconds = 10.0
     """Longest that a client may take for each 256 KiB of an answer."""
+    watchdog_grace: Seconds = 5.0
+    """How long a handler may ignore its deadline before its worker is replaced."""
     drain_delay: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 1.0
     """How long a stopping worker goes on accepting, for load balancers to notice."""
     graceful_timeout: Seconds = 11.0

@@ -7,6 +7,7 @@ An upgrade that moves one fails its contract test by name instead of a service a
                              exit codes of a worker by which the master halts
 ``Config.env_orig``          what the environment was; USR2 gives the new master a copy,
                              made after ``pre_exec``
+``Arbiter.num_workers``      workers that there should be; SIGTTIN adds one, a reload resets it
 ``Worker.handle_quit``       what a worker does on SIGINT and SIGQUIT: ``worker_int``, then exit
 ``Worker.load_wsgi``         imports the application; ``AppImportError`` where there is none
 ``Worker.PIPE``, ``ppid``, ``sockets``, ``nr``, ``max_requests``, ``alive``
@@ -76,6 +77,15 @@ def replaces_a_master() -> bool:
 def environment_of_next_master(arbiter: Any) -> dict[str, str]:
     """What a hook adds here in ``pre_exec`` is in the new master's environment."""
     return cast("dict[str, str]", arbiter.cfg.env_orig)
+
+
+def one_worker_less(arbiter: Any) -> None:
+    """Undo one SIGTTIN, unless a reload has done so already.
+
+    Two that arrive together can be one to the kernel; the configured number is the least.
+    """
+    if arbiter.num_workers > arbiter.cfg.workers:
+        arbiter.num_workers -= 1
 
 
 def quit_without_locks(worker: Any) -> None:

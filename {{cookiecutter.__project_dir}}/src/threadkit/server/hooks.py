@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
 
 from threadkit import listeners, peers, runtime
-from threadkit.server import addresses, boot, gunicorn_names, metrics_folder
+from threadkit.server import addresses, boot, gunicorn_names, metrics_folder, retirement
+from threadkit.server.watchdog import Watchdog
 from threadkit.settings import Settings, available_cpus
 
 log = structlog.get_logger("threadkit.server")
@@ -80,6 +83,8 @@ class Hooks:
         global _serving
         _serving = runtime.current()
         gunicorn_names.quit_without_locks(worker)
+        if (watchdog := _serving.find(Watchdog)) is not None:
+            watchdog.replace_by(partial(retirement.retire, worker), _leave_stuck_threads)
 
     def worker_int(self, worker: Any) -> None:
         """SIGINT or SIGQUIT in the worker, which is about to leave."""
@@ -92,15 +97,19 @@ class Hooks:
         if worker.pid != os.getpid():
             return
         _leave_in_peace()
-        try:
-            if _serving is not None:
-                _serving.close()
-        finally:
-            boot.settle(gunicorn_names.exit_code())
+        with _leaving:  # unless the watchdog is just doing it
+            try:
+                if _serving is not None:
+                    _serving.close()
+            finally:
+                boot.settle(gunicorn_names.exit_code())
+                if _has_stuck_threads():
+                    os._exit(0)  # the interpreter would wait for them
 
     def child_exit(self, arbiter: Any, worker: Any) -> None:
         """In the master, once a worker is gone."""
         metrics_folder.worker_died(worker.pid)
+        retirement.settle(arbiter, worker.pid)
 
     def on_exit(self, arbiter: Any) -> None:
         """In the master, last of all."""
@@ -110,6 +119,25 @@ class Hooks:
 
 
 _serving: runtime.Runtime | None = None
+
+# Held while this worker closes what it opened, which may end the process. Not by the master.
+_leaving = threading.Lock()
+
+
+def _has_stuck_threads() -> bool:
+    watchdog = _serving.find(Watchdog) if _serving is not None else None
+    return watchdog is not None and watchdog.replacing
+
+
+def _leave_stuck_threads() -> None:
+    """On the watchdog's thread, while the main thread still waits for requests that never end."""
+    # Whoever is first does it. Waiting here could last for ever: closing joins this thread.
+    if _serving is not None and _leaving.acquire(blocking=False):
+        try:
+            _serving.close()
+        finally:
+            log.warning("the worker leaves its stuck threads behind")
+            os._exit(0)
 
 
 def _leave_in_peace() -> None:

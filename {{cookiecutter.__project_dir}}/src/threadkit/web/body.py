@@ -16,14 +16,26 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.utils import cached_property
 
 from threadkit.errors import BadRequest, ContentTooLarge, ServiceError, UnsupportedMediaType
+from threadkit.runtime import REQUEST_RECORD, RequestRecord
 
 
 class StrictBody(io.RawIOBase):
-    """``wsgi.input`` up to ``limit`` bytes; ``expected`` is the announced length, if any."""
+    """``wsgi.input`` up to ``limit`` bytes; ``expected`` is the announced length, if any.
 
-    def __init__(self, stream: IO[bytes], *, limit: int, expected: int | None) -> None:
+    ``record`` is told while the thread waits for the client: that time is not the handler's.
+    """
+
+    def __init__(
+        self,
+        stream: IO[bytes],
+        *,
+        limit: int,
+        expected: int | None,
+        record: RequestRecord | None = None,
+    ) -> None:
         super().__init__()
         self._stream = stream
+        self._record = record
         self._limit = limit
         self._expected = expected
         self._position = 0
@@ -38,7 +50,7 @@ class StrictBody(io.RawIOBase):
         if wanted == 0:
             return 0
         try:
-            data = self._stream.read(wanted)
+            data = self._receive(wanted)
         except ServiceError:  # the kit's worker knows what is wrong with it
             raise
         except OSError as error:
@@ -56,6 +68,15 @@ class StrictBody(io.RawIOBase):
         buffer[: len(data)] = data
         return len(data)
 
+    def _receive(self, wanted: int) -> bytes:
+        if self._record is None:
+            return self._stream.read(wanted)
+        self._record.with_client = True
+        try:
+            return self._stream.read(wanted)
+        finally:
+            self._record.with_client = False
+
 
 class Request(flask.Request):
     """Flask's request over a ``StrictBody``."""
@@ -68,7 +89,9 @@ class Request(flask.Request):
             raise too_large(limit)
         if expected is None and not self.environ.get("wsgi.input_terminated"):
             return io.BytesIO()  # neither a length nor chunks: there is no body
-        body = StrictBody(self.environ["wsgi.input"], limit=limit, expected=expected)
+        record = self.environ.get(REQUEST_RECORD)
+        stream = self.environ["wsgi.input"]
+        body = StrictBody(stream, limit=limit, expected=expected, record=record)
         return io.BufferedReader(body)
 
 
