@@ -7,7 +7,6 @@ adds fields of their own; ``load`` reads them all and reports every fault in one
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -23,7 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from threadkit import ladder
+from threadkit import ladder, machine
 from threadkit.database_url import driver_fault, normalised, path_fault
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -78,13 +77,6 @@ def is_loopback(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-def available_cpus() -> int:
-    """Cores that this process may use, by its affinity."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return max(1, os.cpu_count() or 1)
-
-
 class Settings(BaseSettings):
     """What the kit reads from the environment. Frozen once built."""
 
@@ -106,8 +98,10 @@ class Settings(BaseSettings):
     admin_token: SecretStr | None = None
     """Bearer token of the admin address; mandatory where ADMIN_BIND is not loopback."""
 
-    workers: Count = Field(default_factory=lambda: max(2, available_cpus()))
+    workers: Count = Field(default_factory=lambda: machine.workers_for(machine.read()).number)
     """Worker processes."""
+    cpu_affinity: Literal["off", "on"] = "off"
+    """on: each worker has one core to itself."""
     concurrency: Count = 8
     """Requests that run at once in a worker."""
     queue_size: Annotated[int, Field(ge=0, le=100_000)] = 8

@@ -7,6 +7,7 @@ An upgrade that moves one fails its contract test by name instead of a service a
                              exit codes of a worker by which the master halts
 ``Config.env_orig``          what the environment was; USR2 gives the new master a copy,
                              made after ``pre_exec``
+``Arbiter.WORKERS``          the workers that have not been reaped, by their pid
 ``Arbiter.num_workers``      workers that there should be; SIGTTIN adds one, a reload resets it
 ``Worker.handle_quit``       what a worker does on SIGINT and SIGQUIT: ``worker_int``, then exit
 ``Worker.load_wsgi``         imports the application; ``AppImportError`` where there is none
@@ -77,6 +78,11 @@ def replaces_a_master() -> bool:
 def environment_of_next_master(arbiter: Any) -> dict[str, str]:
     """What a hook adds here in ``pre_exec`` is in the new master's environment."""
     return cast("dict[str, str]", arbiter.cfg.env_orig)
+
+
+def workers(arbiter: Any) -> list[Any]:
+    """Those that there are now, as the objects from which they were forked."""
+    return list(arbiter.WORKERS.values())
 
 
 def one_worker_less(arbiter: Any) -> None:

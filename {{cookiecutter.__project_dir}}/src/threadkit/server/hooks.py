@@ -1,7 +1,7 @@
 """What happens around the workers: gunicorn's server hooks, in the order of a life.
 
-    master   on_starting → when_ready → (on_reload | pre_exec)* → child_exit* → on_exit
-    worker   post_worker_init → (worker_int) → worker_exit
+    master   on_starting → when_ready → (pre_fork | on_reload | pre_exec | child_exit)* → on_exit
+    worker   post_fork → post_worker_init → (worker_int) → worker_exit
 
 The master binds and cleans up; a worker starts the runtime of its application after the
 fork and closes it before it leaves. What happens at a stop belongs into ``worker_exit``:
@@ -19,10 +19,17 @@ from typing import Any
 
 import structlog
 
-from threadkit import listeners, peers, runtime
-from threadkit.server import addresses, boot, gunicorn_names, metrics_folder, retirement
+from threadkit import listeners, machine, peers, runtime
+from threadkit.server import (
+    addresses,
+    boot,
+    gunicorn_names,
+    metrics_folder,
+    retirement,
+    sizing,
+)
 from threadkit.server.watchdog import Watchdog
-from threadkit.settings import Settings, available_cpus
+from threadkit.settings import Settings
 
 log = structlog.get_logger("threadkit.server")
 
@@ -40,6 +47,8 @@ class Hooks:
             "when_ready": self.when_ready,
             "on_reload": self.on_reload,
             "pre_exec": self.pre_exec,
+            "pre_fork": self.pre_fork,
+            "post_fork": self.post_fork,
             "post_worker_init": self.post_worker_init,
             "worker_int": self.worker_int,
             "worker_exit": self.worker_exit,
@@ -65,10 +74,26 @@ class Hooks:
             workers=cfg.workers,
             threads=cfg.threads,
             concurrency=settings.concurrency,
-            cpus=available_cpus(),
             request_timeout=settings.request_timeout,
             graceful_timeout=cfg.graceful_timeout,
         )
+        self._say_size(arbiter)
+
+    def _say_size(self, arbiter: Any) -> None:
+        cfg, at = arbiter.cfg, machine.read()
+        said = sizing.decision(self._settings, workers=cfg.workers, threads=cfg.threads, at=at)
+        log.info("sized", **said)
+        if (too_many := sizing.warning(cfg.workers, at)) is not None:
+            log.warning(too_many)
+
+    def pre_fork(self, arbiter: Any, worker: Any) -> None:
+        """In the master, before each worker."""
+        if self._settings.cpu_affinity == "on":
+            sizing.choose_core(worker, gunicorn_names.workers(arbiter))
+
+    def post_fork(self, arbiter: Any, worker: Any) -> None:
+        """In the worker, before anything else."""
+        sizing.pin(worker)
 
     def on_reload(self, arbiter: Any) -> None:
         """SIGHUP; this is the new configuration. The admin listener is kept."""
