@@ -20,6 +20,9 @@ from typing import Any, Final, TypeVar
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
+HEALTH: Final = frozenset({"/livez", "/readyz"})
+"""Paths of the probes: they never stand in line, and are answered however late they come."""
+
 _MARK: Final = "__deadline__"
 _SHEDDABLE: Final = "__sheddable__"
 

@@ -24,6 +24,7 @@ from threadkit.concurrency import (
     Saturated,
     WaitedInVain,
 )
+from threadkit.limits import HEALTH
 from threadkit.observability import metrics
 from threadkit.runtime import REQUEST_RECORD, RequestRecord
 from threadkit.server.limiter import AdaptiveLimit
@@ -32,7 +33,6 @@ from threadkit.settings import Settings
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-EXEMPT: Final = frozenset({"/livez", "/readyz"})
 REASONS: Final = ("full", "waited", "late", "shed")
 
 _HALF: Final = 0.5
@@ -87,7 +87,7 @@ class Admission:
         """Nothing: requests in flight keep their places."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ.get("PATH_INFO") not in EXEMPT:
+        if environ.get("PATH_INFO") not in HEALTH:
             record: RequestRecord = environ[REQUEST_RECORD]
             self._admit(record, environ)
         return self._app(environ, start_response)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from threadkit.server.admission import EXEMPT
+from threadkit.limits import HEALTH
 from threadkit.server.connection import Connection, State
 from threadkit.server.faults import LATE_BODY, LATE_HEAD, TRUNCATED, Fault
 from threadkit.server.wire import Limits, Stage
@@ -36,7 +36,7 @@ _LINGER: Final = 2.0
 _DRAINED: Final = 1024 * 1024
 """Seconds that a client may take to close its side, and bytes that it may still send."""
 _ACCEPTED_AT_ONCE: Final = 16
-_EXEMPT: Final = frozenset(path.encode() for path in EXEMPT)
+_EXEMPT: Final = frozenset(path.encode() for path in HEALTH)
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 

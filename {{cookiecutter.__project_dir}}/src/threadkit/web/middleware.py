@@ -17,6 +17,7 @@ from threadkit import arrival
 from threadkit.concurrency import Cancelled, CancelScope, ExpiredInLine, timeline
 from threadkit.context import accepted_request_id, new_request_id, request_id
 from threadkit.ledger import Answered
+from threadkit.limits import HEALTH
 from threadkit.observability import logs, metrics
 from threadkit.runtime import REQUEST_RECORD, RequestRecord, Runtime
 from threadkit.web import callers, problems
@@ -65,7 +66,7 @@ class Exchange:
             id=identity,
             method=environ.get("REQUEST_METHOD", ""),
             path=environ.get("PATH_INFO", ""),
-            waited=arrival.waited(environ),
+            waited=0.0 if environ.get("PATH_INFO") in HEALTH else arrival.waited(environ),
         )
         environ[REQUEST_RECORD] = self._record
         environ[EXCHANGE] = self

@@ -198,6 +198,12 @@ def test_a_request_whose_route_has_no_time_left_is_not_run(house: House) -> None
     assert house.stats()["inside"] == 0
 
 
+def test_a_probe_is_answered_however_late_it_came(house: House) -> None:
+    """A worker that has just started finds them in its backlog."""
+    for path in ("/livez", "/readyz"):
+        assert house.get(path, environ_base=Stamped(3600).environ) == 200
+
+
 def test_the_time_already_waited_is_taken_off(house: House) -> None:
     seen: list[float | None] = []
 
