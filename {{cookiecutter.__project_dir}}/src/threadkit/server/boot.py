@@ -1,9 +1,12 @@
-"""A start that fails says so once.
+"""A start that fails says so once, and only where nothing serves.
 
 gunicorn halts as soon as it sees a worker that could not load its application. While it
 waits for the others it sees the next such worker, halts from within halting, and ends with
 a traceback about itself. So only the first worker that fails reports it by its exit code,
 and it alone logs the error, from the first frame that is not gunicorn's or the import's.
+
+A worker that fails while others serve (a reload to code that does not start, a replacement
+that cannot reach what it needs) must not end them: it reports nothing and is tried again.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from types import TracebackType
 import gunicorn  # type: ignore[import-untyped]
 import structlog
 
-from threadkit.server import gunicorn_names, metrics_folder
+from threadkit.server import gunicorn_names, metrics_folder, presence
 
 log = structlog.get_logger("threadkit.server")
 
@@ -27,9 +30,21 @@ _CLAIM = "boot-failed"
 
 
 def settle(exit_code: int) -> None:
-    """As the last act of a worker: leave as if all were well, if another one has reported."""
-    if exit_code in gunicorn_names.BOOT_FAILURES and not _is_first():
+    """As the last act of a worker: leave as if all were well, if that is for others to say."""
+    if exit_code not in gunicorn_names.BOOT_FAILURES:
+        return
+    if presence.others_serve(os.getpid()):
+        log.error("this worker could not start; others serve")
         raise SystemExit(0)
+    if not _is_first():
+        raise SystemExit(0)
+
+
+def forget_failures() -> None:
+    """In the master, before a reload: what goes wrong now is worth to be said once more."""
+    folder = os.environ.get(metrics_folder.VARIABLE)
+    if folder is not None:
+        (Path(folder) / _CLAIM).unlink(missing_ok=True)
 
 
 @contextmanager

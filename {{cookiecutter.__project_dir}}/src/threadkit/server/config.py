@@ -40,23 +40,18 @@ or they send a request into a connection that is being closed."""
 _SPARE_CONNECTIONS: Final = 32
 """gunicorn can lock up when a worker may hold hardly more connections than it has threads."""
 
-_in_force: dict[str, Any] = {}
-
 
 def gunicorn_settings(settings_class: type[Settings], project_dir: Path) -> dict[str, Any]:
-    """What ``gunicorn.conf.py`` has to hold. Faulty settings end the process with a message.
+    """What ``gunicorn.conf.py`` has to hold. Faulty settings end the reading with a message.
 
-    Once the service runs they do not: a SIGHUP then keeps what is in force.
+    That ends a start; a reload of a service that runs it does not, see ``succession``.
     """
     try:
         with contextlib.chdir(project_dir):  # where the service will run: SQLite's path is relative
             settings = settings_class.load()
     except SettingsError as error:
-        if not _in_force:
-            print(error, file=sys.stderr)
-            raise SystemExit(1) from None
-        print(f"{error}\nThe settings in force are kept.", file=sys.stderr)
-        return _in_force
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from None
     logs.configure(settings)
     for warning in misspelt.warnings(os.environ, settings_class.model_fields):
         log.warning(warning)
@@ -65,13 +60,11 @@ def gunicorn_settings(settings_class: type[Settings], project_dir: Path) -> dict
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     metrics_folder.claim()
     package = settings_class.__module__.rpartition(".")[0]
-    _in_force.clear()
-    _in_force.update(
-        _process(settings, package, project_dir),
+    return {
+        **_process(settings, package, project_dir),
         **_connections(settings),
         **Hooks(settings).by_name(),
-    )
-    return _in_force
+    }
 
 
 def threads(settings: Settings) -> int:

@@ -25,9 +25,11 @@ from threadkit.server import (
     boot,
     gunicorn_names,
     metrics_folder,
+    presence,
     retirement,
     sizing,
 )
+from threadkit.server.succession import Succession
 from threadkit.server.watchdog import Watchdog
 from threadkit.settings import Settings
 
@@ -63,6 +65,7 @@ class Hooks:
                 addresses.check_public(address)
         addresses.bind_admin(self._settings.admin_bind)
         peers.claim()
+        Succession(arbiter).install()
 
     def when_ready(self, arbiter: Any) -> None:
         """Both addresses are bound; the workers come next. Says what was decided."""
@@ -110,6 +113,7 @@ class Hooks:
         gunicorn_names.quit_without_locks(worker)
         if (watchdog := _serving.find(Watchdog)) is not None:
             watchdog.replace_by(partial(retirement.retire, worker), _leave_stuck_threads)
+        presence.announce(worker.pid)
 
     def worker_int(self, worker: Any) -> None:
         """SIGINT or SIGQUIT in the worker, which is about to leave."""
@@ -134,6 +138,7 @@ class Hooks:
     def child_exit(self, arbiter: Any, worker: Any) -> None:
         """In the master, once a worker is gone."""
         metrics_folder.worker_died(worker.pid)
+        presence.forget(worker.pid)
         retirement.settle(arbiter, worker.pid)
 
     def on_exit(self, arbiter: Any) -> None:

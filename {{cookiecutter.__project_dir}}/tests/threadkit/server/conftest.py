@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from threadkit import listeners
-from threadkit.server import config, metrics_folder
+from threadkit.server import metrics_folder
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,6 @@ def restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(config, "_in_force", {})
     for name in (metrics_folder.VARIABLE, "THREADKIT_METRICS_MASTER", "DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
     yield

@@ -94,12 +94,3 @@ def test_faulty_settings_end_the_start_with_all_faults_and_no_traceback(
     assert "WORKERS" in written
     assert "BIND" in written
     assert "Traceback" not in written
-
-
-def test_a_reload_with_faulty_settings_keeps_those_in_force(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = configured(tmp_path)
-    monkeypatch.setenv("WORKERS", "many")
-    assert configured(tmp_path) == before
-    assert "settings in force are kept" in capsys.readouterr().err

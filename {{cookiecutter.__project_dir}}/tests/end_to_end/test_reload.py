@@ -1,0 +1,136 @@
+"""SIGHUP: a configuration that is wrong, an application that cannot start, and a slow one."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from ..servers.processes import PROJECT, eventually
+from ..servers.service import Service
+
+Start = Callable[..., Service]
+
+(OWNER,) = [p.name for p in (PROJECT / "src").iterdir() if (p / "app.py").is_file()]
+CONFIGURATION = f"""
+import os, runpy
+from pathlib import Path
+wanted = Path(__file__).with_name("settings.txt")
+os.environ.update(line.split("=") for line in wanted.read_text().splitlines())
+globals().update(runpy.run_path({str(PROJECT / "gunicorn.conf.py")!r}))
+"""
+APP = f"""
+import time
+from pathlib import Path
+from {OWNER}.app import create_app
+what = Path(__file__).with_name("what.txt").read_text()
+if what == "broken":
+    raise RuntimeError("this application cannot start")
+if what == "slow":
+    time.sleep(3)
+app = create_app()
+"""
+
+
+class Reloaded:
+    """A service, what it will find at its next reload, and clients that never rest."""
+
+    def __init__(self, start: Start, folder: Path) -> None:
+        self._folder = folder
+        (folder / "reloaded.py").write_text(APP)
+        (folder / "conf.py").write_text(CONFIGURATION)
+        self.give("LOG_LEVEL=INFO", "")
+        self.service = start("-c", str(folder / "conf.py"), "reloaded:app", PYTHONPATH=str(folder))
+        self.pids = self.service.pids()
+
+    def give(self, settings: str, what: str) -> None:
+        (self._folder / "settings.txt").write_text(settings)
+        (self._folder / "what.txt").write_text(what)
+
+    def reload(self, settings: str, what: str = "") -> int:
+        """SIGHUP; how many records there were before."""
+        self.give(settings, what)
+        since = len(self.service.records())
+        self.service.send(signal.SIGHUP)
+        return since
+
+    def hears(self, event: str) -> None:
+        eventually(lambda: self.service.records(event), what=event, seconds=30)
+
+    @contextmanager
+    def busy(self) -> Iterator[list[float]]:
+        """Clients that ask all the time; how long each answer took. All must be 200."""
+        stop, took, wrong = threading.Event(), list[float](), list[object]()
+
+        def ask() -> None:
+            with urllib3.PoolManager(retries=False, timeout=15) as http:
+                while not stop.wait(0.01):
+                    began = time.monotonic()
+                    try:
+                        answer = http.request(
+                            "GET", self.service.url + "/v1/items", headers={"Connection": "close"}
+                        )
+                    except urllib3.exceptions.HTTPError as error:
+                        wrong.append(repr(error))
+                        continue
+                    took.append(time.monotonic() - began)
+                    if answer.status != 200:
+                        wrong.append(answer.status)
+
+        asking = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in asking:
+            thread.start()
+        try:
+            yield took
+        finally:
+            stop.set()
+            for thread in asking:
+                thread.join(20)
+        assert wrong == []
+        assert took
+
+
+@pytest.fixture
+def reloaded(start: Start, tmp_path: Path) -> Reloaded:
+    folder = tmp_path / "reloaded"
+    folder.mkdir()
+    return Reloaded(start, folder)
+
+
+def test_what_is_wrong_at_a_reload_leaves_the_old_workers_serving(reloaded: Reloaded) -> None:
+    service = reloaded.service
+    with reloaded.busy():
+        reloaded.reload("CONCURRENCY=many\nQUEUE_TIMEOUT=never")
+        reloaded.hears("the configuration is refused, nothing has changed: see stderr for why")
+        assert "CONCURRENCY='many'" in service.stderr()
+        assert "QUEUE_TIMEOUT='never'" in service.stderr()
+        assert service.pids() == reloaded.pids
+        reloaded.reload("LOG_LEVEL=INFO", "broken")
+        reloaded.hears("the new workers could not start: those that serve go on, as they were")
+        assert "this application cannot start" in service.stdout() + service.stderr()
+        since = len(service.records())
+        assert service.pids(since=since) <= reloaded.pids
+    # And once it is right, it is taken.
+    since = reloaded.reload("LOG_LEVEL=INFO")
+    eventually(
+        lambda: len(service.pids(since=since) - reloaded.pids) == 2, what="new workers answer"
+    )
+
+
+def test_an_application_that_starts_slowly_is_waited_for(reloaded: Reloaded) -> None:
+    service = reloaded.service
+    with reloaded.busy() as took:
+        since = reloaded.reload("LOG_LEVEL=INFO", "slow")
+        eventually(
+            lambda: len(service.pids(since=since) - reloaded.pids) == 2,
+            what="new workers answer",
+            seconds=30,
+        )
+    # Not the three seconds in which the new workers could not answer.
+    assert max(took) < 2.5

@@ -1,0 +1,62 @@
+"""Which workers have loaded the application."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from threadkit import peers
+from threadkit.server import boot, gunicorn_names, presence
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(peers, "_folder", tmp_path)
+    return tmp_path
+
+
+def gone() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait(30)
+    return process.pid
+
+
+def test_a_worker_is_known_from_its_announcement_to_its_end() -> None:
+    assert not presence.all_loaded([1])
+    presence.announce(1)
+    presence.announce(2)
+    assert presence.all_loaded([1, 2])
+    presence.forget(1)
+    presence.forget(1)
+    assert not presence.all_loaded([1, 2])
+    assert presence.all_loaded([])
+
+
+def test_others_serve_while_their_process_is_there() -> None:
+    assert not presence.others_serve(os.getpid())
+    presence.announce(os.getpid())
+    presence.announce(gone())
+    assert not presence.others_serve(os.getpid())
+    assert presence.others_serve(gone())
+
+
+def test_without_a_folder_nobody_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "_folder", None)
+    presence.announce(1)
+    presence.forget(1)
+    assert not presence.all_loaded([1])
+    assert not presence.others_serve(1)
+
+
+def test_a_worker_that_cannot_start_does_not_end_those_that_serve() -> None:
+    presence.announce(os.getppid())
+    (code, *_) = gunicorn_names.BOOT_FAILURES
+    with pytest.raises(SystemExit) as ended:
+        boot.settle(code)
+    assert ended.value.code == 0
+    boot.settle(0)
