@@ -22,6 +22,7 @@ from threadkit.observability.tracing import Tracing, context_variables
 from threadkit.peers import Peers
 from threadkit.runtime import Runtime
 from threadkit.server.admission import Admission
+from threadkit.server.capacity import Capacity
 from threadkit.server.disconnect import DisconnectWatcher
 from threadkit.server.watchdog import Watchdog
 from threadkit.settings import Settings
@@ -61,6 +62,7 @@ def init_app(app: flask.Flask, settings: Settings) -> Runtime:
     runtime.at_request_end(database.request_ended)
     published = DatabaseMetrics()
     pulse.each_second(lambda: published.publish(database.totals()))
+    runtime.add("capacity", Capacity(settings, database))
 
     if settings.redis_url:
         runtime.add("redis", RedisTier(settings, service=app.name))

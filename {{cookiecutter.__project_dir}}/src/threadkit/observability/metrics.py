@@ -104,6 +104,16 @@ DATABASE: Final = Counter(
 WAITED: Final = Counter(
     "database_wait_seconds_total", "Seconds that threads have waited for a connection.", ["pool"]
 )
+CONNECTIONS_NEEDED: Final = Gauge(
+    "database_connections_needed",
+    "Connections that a reload may open: workers x (read + write pool) x 2.",
+    multiprocess_mode="max",
+)
+CONNECTIONS_ALLOWED: Final = Gauge(
+    "database_connections_allowed",
+    "Connections that the database server allows, 0 where it has no limit or was not asked yet.",
+    multiprocess_mode="max",
+)
 
 
 class _Key(NamedTuple):

@@ -26,6 +26,7 @@ from threadkit.server import (
     gunicorn_names,
     metrics_folder,
     presence,
+    protections,
     retirement,
     sizing,
 )
@@ -81,6 +82,8 @@ class Hooks:
             graceful_timeout=cfg.graceful_timeout,
         )
         self._say_size(arbiter)
+        if off := protections.missing(cfg.worker_class_str):
+            log.warning("some protections are off", because=off)
 
     def _say_size(self, arbiter: Any) -> None:
         cfg, at = arbiter.cfg, machine.read()
@@ -114,6 +117,11 @@ class Hooks:
         if (watchdog := _serving.find(Watchdog)) is not None:
             watchdog.replace_by(partial(retirement.retire, worker), _leave_stuck_threads)
         presence.announce(worker.pid)
+        # Not at the top: the master must not have loaded the metrics before the fork.
+        from threadkit.server.capacity import Capacity
+
+        if (capacity := _serving.find(Capacity)) is not None:
+            capacity.check(worker.cfg.workers)
 
     def worker_int(self, worker: Any) -> None:
         """SIGINT or SIGQUIT in the worker, which is about to leave."""
