@@ -1,0 +1,177 @@
+"""Clients that leave a real gunicorn: how soon their requests end, and whether only theirs do.
+
+    python benchmarks/disconnects.py          # a table; exit status 1 when a limit is broken
+
+One worker serves clients that stay (kept alive, pipelined) and clients that leave at random
+moments, 10,000 of them. The times have the limits of a quiet machine.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT / "src"))
+sys.path.insert(0, str(PROJECT))
+
+from tests.end_to_end.test_disconnect import APP, connect, read_answer, request  # noqa: E402
+from tests.servers.processes import eventually, migrate  # noqa: E402
+from tests.servers.service import Service  # noqa: E402
+
+LEAVERS, MEASURED = 10_000, 500
+
+
+def serve(folder: Path) -> Service:
+    """One worker, one place for each client that the experiments have."""
+    (folder / "leavers.py").write_text(APP)
+    url = f"sqlite:///{folder}/items.db"
+    migrate(url)
+    return Service(
+        folder / "service",
+        {
+            "DATABASE_URL": url,
+            "WORKERS": "1",
+            "CONCURRENCY": "16",
+            "REQUEST_TIMEOUT": "20",
+            "LOG_LEVEL": "WARNING",
+            "NOTES": str(folder / "notes"),
+            "PYTHONPATH": str(folder),
+        },
+        ("-c", "gunicorn.conf.py", "leavers:app"),
+    )
+
+
+def cancelled(folder: Path) -> list[tuple[str, float]]:
+    """Requests that were cancelled, and when."""
+    path = folder / "notes"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [(name, float(when)) for name, when in map(str.split, lines)]
+
+
+def stay(port: int, stop: threading.Event) -> int:
+    """A client that stays; how many answers it got."""
+    answered = 0
+    with connect(port) as connection, connection.makefile("rb") as answers:
+        while not stop.is_set():
+            connection.sendall(request("/wait/stay/0.005") + request("/wait/stay/0.001"))
+            for _ in range(2):
+                status = read_answer(answers)
+                assert status.startswith(b"HTTP/1.1 200"), status
+                answered += 1
+    return answered
+
+
+def measure(folder: Path, port: int) -> list[float]:
+    """Milliseconds from a client's leaving to the end of its request, sorted."""
+    left: dict[str, float] = {}
+
+    def leave(number: int) -> None:
+        name = f"measured-{number}"
+        with connect(port) as connection:
+            connection.sendall(request(f"/wait/{name}/15.0"))
+            select.select([connection], [], [], 0.05 + 0.001 * (number % 17))
+            left[name] = time.monotonic()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(leave, range(MEASURED)))
+    # Who has left before the handler began is not run at all, and has no time to measure.
+    most = 0.9 * MEASURED
+    eventually(lambda: len(left.keys() & dict(cancelled(folder)).keys()) > most, what="all end")
+    ended = dict(cancelled(folder))
+    return sorted(1000 * (ended[name] - left[name]) for name in left.keys() & ended.keys())
+
+
+def leave_at_random(port: int, count: int, seed: int) -> None:
+    """Clients that leave before, while and after they are answered."""
+    chance = random.Random(seed)
+    for _ in range(count):
+        with connect(port) as connection:
+            connection.sendall(request(f"/wait/leave/{chance.uniform(0.0005, 0.02):.4f}"))
+            select.select([connection], [], [], chance.uniform(0, 0.02))
+            if chance.random() < 0.3:  # a reset instead of an end
+                linger = b"\x01\0\0\0\0\0\0\0"
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+
+def all_leave(port: int, count: int) -> None:
+    """So many clients, eight at a time."""
+    with ThreadPoolExecutor(8) as pool:
+        for seed in range(8):
+            pool.submit(leave_at_random, port, count // 8, seed)
+
+
+def held(pid: int) -> tuple[int, int]:
+    """Descriptors and threads of the worker."""
+    return (len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task")))
+
+
+def with_stayers(port: int, do: Callable[[], None]) -> int:
+    """Answers to clients that stay while ``do`` runs; a cancelled one ends the experiment."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(3) as pool:
+        staying = [pool.submit(stay, port, stop) for _ in range(3)]
+        try:
+            do()
+        finally:
+            stop.set()
+        return sum(each.result(30) for each in staying)
+
+
+def main() -> int:
+    """Run both experiments and judge."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        service = serve(folder)
+        try:
+            eventually(lambda: answers(service.port), what="it serves")
+            (worker,) = workers(service.process.pid)
+            took: list[float] = []
+            with_stayers(service.port, lambda: took.extend(measure(folder, service.port)))
+            # Threads come with the load, at most so many: those of a first round are no leak.
+            with_stayers(service.port, lambda: all_leave(service.port, LEAVERS // 10))
+            before = held(worker)
+            answered = with_stayers(service.port, lambda: all_leave(service.port, LEAVERS))
+            eventually(lambda: held(worker)[0] <= before[0], what="all is closed", seconds=30)
+            after = held(worker)
+            names = [name for name, _ in cancelled(folder)]
+        finally:
+            service.stop()
+    rows = [
+        ("a client leaves: its request ends, p50", took[len(took) // 2], 5.0, "ms"),
+        ("a client leaves: its request ends, p99", took[len(took) * 99 // 100], 100.0, "ms"),
+        (f"cancelled of {answered} innocent requests", names.count("stay"), 0, ""),
+        ("descriptors more than before", after[0] - before[0], 0, ""),
+        ("threads more than before", after[1] - before[1], 0, ""),
+    ]
+    for what, value, limit, unit in rows:
+        verdict = "ok" if value <= limit else "BROKEN"
+        print(f"{what:<48} {value:>8.1f} {unit:<3} at most {limit:g} {unit:<3} {verdict}")
+    print(f"{LEAVERS} clients left, {names.count('leave')} of them before their answer")
+    return int(any(value > limit for _, value, limit, _ in rows))
+
+
+def answers(port: int) -> bool:
+    try:
+        with connect(port) as connection, connection.makefile("rb") as answer:
+            connection.sendall(request("/livez"))
+            return read_answer(answer).startswith(b"HTTP/1.1 200")
+    except OSError:
+        return False
+
+
+def workers(master: int) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
