@@ -82,6 +82,7 @@ def init_app(app: flask.Flask, settings: Settings) -> Runtime:
     )
     runtime.add("admission", admission)
     runtime.add_stats("admission", admission.stats)
+    pulse.each_second(admission.publish)
     app.wsgi_app = admission  # type: ignore[method-assign]
 
     # Around admission: a client that leaves gives up its place in the line, too.

@@ -55,6 +55,7 @@ class Admission:
         line_fill: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._app = app
+        self._most_waiting = settings.queue_size
         self._is_sheddable = is_sheddable
         self._line_fill = line_fill
         self._places = Bulkhead(
@@ -75,6 +76,11 @@ class Admission:
             "limiter": "fixed" if self._limiter is None else "aimd",
             "refused": dict(self._refused),
         }
+
+    def publish(self) -> None:
+        """Say how many wait, here and in the line that the worker keeps; called once a second."""
+        in_front = round(self._line_fill() * self._most_waiting)
+        metrics.WAITING.set(in_front + self._places.stats()["waiting"])
 
     def start(self) -> None:
         """As a ``Resource``: in a worker, say how many places there are."""
@@ -119,7 +125,6 @@ class Admission:
         fill = line["waiting"] / (line["max_waiting"] or 1)
         if max(fill, self._line_fill()) >= _HALF and self._is_sheddable(environ):
             raise self._shed()
-        metrics.WAITING.inc()
         try:
             self._places.acquire()
         except WaitedInVain:
@@ -131,8 +136,6 @@ class Admission:
         except Saturated:
             self._count("full")
             raise
-        finally:
-            metrics.WAITING.dec()
 
     def _is_full(self) -> bool:
         return self._limiter is not None and (

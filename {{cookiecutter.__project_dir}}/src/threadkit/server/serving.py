@@ -18,6 +18,7 @@ import structlog
 
 from threadkit import runtime as runtimes
 from threadkit.ladder import BACKGROUND_DRAIN
+from threadkit.observability import metrics
 from threadkit.server.answering import Answering
 from threadkit.server.connection import Connection, State
 from threadkit.server.faults import EXPIRED, FULL, Fault
@@ -25,6 +26,7 @@ from threadkit.server.line import MOST_PATIENCE, PATIENCE, Line, Verdict
 from threadkit.server.poller import Patience, Poller
 from threadkit.server.saturation import Saturation
 from threadkit.server.threads import Threads
+from threadkit.server.watchdog import Watchdog
 from threadkit.server.wire import Limits
 
 log = structlog.get_logger("threadkit.server")
@@ -45,6 +47,11 @@ class Serving:
         self._worker = worker
         self._runtime = runtime
         self._settings = settings
+        # As admission counts them; faults of the request itself are no refusals.
+        self._counters = {
+            FULL: metrics.REFUSED.labels("full"),
+            EXPIRED: metrics.REFUSED.labels("waited"),
+        }
         self._line = Line(settings.concurrency, settings.queue_size)
         self._answering = Answering(
             worker.wsgi,
@@ -97,7 +104,7 @@ class Serving:
         grace = self._settings.graceful_timeout - BACKGROUND_DRAIN - 2 * _CANCELLED
         self._runtime.set_not_ready("worker", "It is stopping.")
         self._answering.closing = True
-        self._turns(alive, began + self._settings.drain_delay, lambda: False)
+        self._turns(alive, began + self._accepts_for(), lambda: False)
         self.poller.stop_listening()
         for listener in self._worker.sockets:
             listener.close()
@@ -106,6 +113,12 @@ class Serving:
         self.poller.let_go(quiet_since=time.monotonic())
         self._turns(alive, began + grace, lambda: not self.poller.connections)
         self._cut_off(alive, began)
+
+    def _accepts_for(self) -> float:
+        """Seconds for load balancers to notice; none where threads are stuck and another worker
+        has come for this one."""
+        watchdog = self._runtime.find(Watchdog)
+        return 0.0 if watchdog is not None and watchdog.replacing else self._settings.drain_delay
 
     def _turns(self, alive: Callable[[], object], until: float, done: Callable[[], bool]) -> None:
         while not done() and (left := until - time.monotonic()) > 0:
@@ -144,5 +157,7 @@ class Serving:
             self._refuse(FULL, connection)
 
     def _refuse(self, fault: Fault, connection: Connection) -> None:
+        if (counter := self._counters.get(fault)) is not None:
+            counter.inc()
         head = bytes(connection.inflow.buffer[:4096])
         self._answering.refuse(fault, connection, head, self.poller)

@@ -158,7 +158,6 @@ def test_a_wait_in_vain_is_told_from_a_full_line() -> None:
             assert house.inside.acquire(timeout=5)
         assert house.get("/wait") == 503
         assert house.stats()["refused"]["waited"] == 1
-        assert metrics.WAITING._value.get() == 0
     finally:
         house.go.set()
         house.pool.shutdown()
@@ -188,6 +187,13 @@ def test_a_line_that_the_worker_keeps_counts_as_well(house: House) -> None:
     assert house.get("/extra") == 503
     assert house.get("/wait") == 200
     assert house.stats()["inside"] == 0
+
+
+def test_those_who_wait_in_either_line_are_a_metric(house: House) -> None:
+    full(house)
+    house.fill = 1.0  # of a line of one
+    house.admission.publish()
+    assert metrics.WAITING._value.get() == 2
 
 
 def test_a_request_whose_route_has_no_time_left_is_not_run(house: House) -> None:
