@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import statistics
@@ -216,6 +217,42 @@ def kill(start: Start) -> Numbers:
         }
 
 
+def stuck(start: Start) -> Numbers:
+    """All threads of one worker of two but one wait for ever; the deadline is 1 s, grace 1 s."""
+    with start(workers=2, REQUEST_TIMEOUT="1", WATCHDOG_GRACE="1") as server, ExitStack() as stack:
+        known = set(server.workers())
+        while {who(server.port) for _ in range(20)} != known:
+            time.sleep(0.1)
+        victim = min(known)
+        held: list[socket.socket] = []
+        while len(held) < CONCURRENCY - 1:
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 5))
+            client.sendall(b"GET /stuck/%d HTTP/1.1\r\nHost: x\r\n\r\n" % victim)
+            if not select.select([client], [], [], 0.1)[0]:
+                held.append(client)
+        began = time.monotonic()
+        load = Load(server.port, "/quick", 50, 6, 5.0)
+        while who(server.port) in known | {0} and time.monotonic() - began < 12:
+            time.sleep(0.01)
+        replaced = time.monotonic() - began
+        result = load.result()["load"]
+    return {
+        "replaced, beyond deadline + grace, s": replaced - 2,
+        "failed requests of others": sum(status != 200 for *_, status in result),
+    }
+
+
+def who(port: int) -> int:
+    """The worker that answers."""
+    with socket.create_connection(("127.0.0.1", port), 5) as client:
+        client.sendall(b"GET /who HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = b""
+        while data := client.recv(65_536):
+            answer += data
+    document: dict[str, int] = json.loads(answer.partition(b"\r\n\r\n")[2] or b"{}")
+    return document.get("pid", 0)
+
+
 def cost(start: Start) -> Numbers:
     """A trivial endpoint; `throughput` and `cpu` are compared by the caller."""
     rates, cpu = [], []
@@ -263,5 +300,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     "stop": Experiment(signalled(signal.SIGTERM, 10), {}, {"failed requests": 0}),
     "reload": Experiment(signalled(signal.SIGHUP, 10), {}, {"failed requests": 0}),
     "kill": Experiment(kill, {}, {"failures beyond in flight": 2, "capacity back after s": 3.0}),
+    "stuck": Experiment(
+        stuck, {}, {"replaced, beyond deadline + grace, s": 5, "failed requests of others": 0}
+    ),
     "cost": Cost(cost, {}, {}),
 }

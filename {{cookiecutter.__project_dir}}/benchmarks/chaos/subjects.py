@@ -33,6 +33,16 @@ def wait():
     time.sleep(0.1)
     return {"waited": True}
 
+@app.get("/who")
+def who():
+    return {"pid": os.getpid()}
+
+@app.get("/stuck/<int:pid>")
+def stuck(pid):
+    if os.getpid() == pid:
+        threading.Event().wait()
+    return {"stuck": False}
+
 @app.get("/burn")
 def burn():
     until = time.thread_time() + 0.02
@@ -41,7 +51,7 @@ def burn():
     return {"burnt": True}
 """
 _PLAIN = (
-    'import time, flask\napp = flask.Flask("plain")\n@app.get("/livez")\n'
+    'import os, threading, time, flask\napp = flask.Flask("plain")\n@app.get("/livez")\n'
     "def livez():\n    return {'status': 'alive'}\n"
 )
 
@@ -89,7 +99,8 @@ def subject(name: str, *, workers: int = 1, **settings: str) -> Iterator[Subject
         else:
             package = next(p.parent.name for p in (PROJECT / "src").glob("*/wsgi.py"))
             source.write_text(
-                f"import time\nfrom {package}.app import create_app\napp = create_app()\n{_ROUTES}"
+                f"import os, threading, time\nfrom {package}.app import create_app\n"
+                f"app = create_app()\n{_ROUTES}"
             )
             command = [str(gunicorn), "-c", "gunicorn.conf.py", "subject:app"]
             environ = {
