@@ -135,7 +135,7 @@ def test_pictures(start: Start, tmp_path: Path) -> None:
         time.sleep(1.5)
         pictures.save("console-phone", browser.picture())
 
-        graph = "/debug/pprof/profile?seconds=4&pid=all&format=html"
+        graph = "/debug/pprof/profile?seconds=4&format=html"
         if "html" in service.ask("GET", graph, admin=True).headers["Content-Type"]:
             browser.show(width=1200, height=640, dark=False)
             browser.open(service.admin_url + graph)

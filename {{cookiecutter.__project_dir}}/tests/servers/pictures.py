@@ -33,7 +33,7 @@ def packed(png: bytes) -> bytes:
     """The same picture, with a palette: colours that differ little become the commoner one."""
     width, height, pixels = _pixels(png)
     counts = Counter(pixels)
-    for bits in (8, 7, 6, 5, 4):
+    for bits in (8, 7, 6, 5, 4, 3, 2):  # 2 bits of each of three colours are 64
         best: dict[bytes, bytes] = {}
         for pixel, _ in counts.most_common():
             best.setdefault(_rounded(pixel, bits), pixel)
