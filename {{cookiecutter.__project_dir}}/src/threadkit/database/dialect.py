@@ -31,6 +31,8 @@ class Fault(enum.Enum):
     """The server stopped the statement at its own limit."""
     LOCKED = "locked"
     """Someone else held a lock for longer than a statement may wait."""
+    CONFLICT = "conflict"
+    """A deadlock or a serialisation failure: the transaction is undone and may run again."""
     FULL = "full"
     """No room is left where the server writes; looking may still work."""
     MISSING = "missing"

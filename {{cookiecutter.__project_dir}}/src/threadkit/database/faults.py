@@ -74,6 +74,13 @@ class DatabaseFull(Unavailable):
     """The database has no room left for what should be written."""
 
 
+class TransactionConflict(Unavailable):
+    """Two transactions were in each other's way, and the server has undone this one.
+
+    ``transaction(retries=n).run(work)`` tries again by itself.
+    """
+
+
 class SchemaBehind(Unavailable):
     """The database has not got the tables that this code needs."""
 
@@ -82,6 +89,11 @@ _UNAVAILABLE: dict[Fault | None, tuple[type[Unavailable], str, int]] = {
     Fault.AWAY: (DatabaseAway, "The database is away.", 2),
     Fault.REFUSED: (DatabaseAway, "The database does not let the service in.", 10),
     Fault.FULL: (DatabaseFull, "The database has no room left on its disk.", 10),
+    Fault.CONFLICT: (
+        TransactionConflict,
+        "The change met another one at the same time. Try again.",
+        1,
+    ),
     Fault.LOCKED: (DatabaseLocked, "The database is busy with another writer.", 1),
 }
 

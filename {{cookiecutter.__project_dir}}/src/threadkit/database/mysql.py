@@ -23,8 +23,9 @@ _REFUSED = frozenset({1044, 1045, 1049, 1130, 1251, 1698, 2059})
 _FULL = frozenset({1021, 1114})
 # Errors of the file system, whose text has the system's number.
 _FILE = frozenset({3, 1026, 1030})
-_TIMEOUT = frozenset({1969, 3024})
+_TIMEOUT = frozenset({1317, 1969, 3024})
 _LOCKED = frozenset({1205})
+_CONFLICT = frozenset({1020, 1213})
 _MISSING = frozenset({1054, 1146})
 
 
@@ -98,6 +99,7 @@ class MySQL:
             (Fault.FULL, _FULL),
             (Fault.TIMEOUT, _TIMEOUT),
             (Fault.LOCKED, _LOCKED),
+            (Fault.CONFLICT, _CONFLICT),
             (Fault.MISSING, _MISSING),
         ):
             if number in numbers:

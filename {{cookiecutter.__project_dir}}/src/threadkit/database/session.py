@@ -26,6 +26,7 @@ from threadkit import runtime
 from threadkit.concurrency import checkpoint
 from threadkit.database.engine import Database
 from threadkit.database.faults import translation
+from threadkit.database.retry import Transaction
 
 
 def read() -> AbstractContextManager[Session]:
@@ -37,13 +38,14 @@ def read() -> AbstractContextManager[Session]:
     return _Read()
 
 
-def transaction() -> AbstractContextManager[Session]:
+def transaction(*, retries: int = 0) -> Transaction:
     """A unit of work: commits where the block ends, rolls back where it raises.
 
     Keep it short and call nothing slow inside: it holds locks. The session belongs to the
-    thread that opened it.
+    thread that opened it. ``transaction(retries=3).run(work)`` calls ``work(session)``, again
+    after a deadlock or a serialisation failure, see ``Transaction.run``.
     """
-    return _Transaction()
+    return Transaction(_Transaction, retries)
 
 
 class _Opened:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from threadkit import runtime as runtimes
@@ -24,7 +26,7 @@ class Word(Base):
     __tablename__ = "words"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    text: Mapped[str]
+    text: Mapped[str] = mapped_column(String(100))
 
 
 @pytest.fixture
@@ -49,6 +51,30 @@ def database(settings: Settings) -> Iterator[Database]:
     Base.metadata.create_all(database.write)
     yield database
     runtime.close()
+
+
+@pytest.fixture
+def open_database() -> Iterator[Callable[..., Database]]:
+    """Make the database at an address the one of this process, with the table in it.
+
+    ``table=False`` where nobody may be able to make it; other settings as given.
+    """
+    opened: list[Runtime] = []
+
+    def open_(url: str, *, table: bool = True, **values: Any) -> Database:
+        settings = Settings(database_url=url, **{"concurrency": 2, **values})
+        opened.append(Runtime(settings))
+        database = Database(settings, service="words")
+        opened[-1].add("database", database)
+        runtimes.install(opened[-1])
+        opened[-1].start()
+        if table:
+            Base.metadata.create_all(database.write)
+        return database
+
+    yield open_
+    for runtime in opened:
+        runtime.close()
 
 
 @pytest.fixture

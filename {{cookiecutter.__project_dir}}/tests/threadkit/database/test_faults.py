@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import text
 
-from threadkit import runtime as runtimes
 from threadkit.database import Database, read, transaction
 from threadkit.database.faults import DatabaseAway, DatabaseFull
-from threadkit.runtime import Runtime
-from threadkit.settings import Settings
 
 NewDatabase = Callable[..., str]
-Open = Callable[[str], Database]
+Open = Callable[..., Database]
 
 # Statements that end with the very error of a full disk.
 FULL = {
@@ -27,30 +24,11 @@ FULL = {
 }
 
 
-@pytest.fixture
-def open_database() -> Iterator[Open]:
-    """Make the service's database the one at an address."""
-    opened: list[Runtime] = []
-
-    def open_(url: str) -> Database:
-        settings = Settings(database_url=url, concurrency=2)
-        opened.append(Runtime(settings))
-        database = Database(settings, service="faults")
-        opened[-1].add("database", database)
-        runtimes.install(opened[-1])
-        opened[-1].start()
-        return database
-
-    yield open_
-    for runtime in opened:
-        runtime.close()
-
-
 @pytest.mark.parametrize("kind", sorted(FULL))
 def test_a_full_disk_is_said_and_looking_goes_on(
     open_database: Open, new_database: NewDatabase, kind: str
 ) -> None:
-    open_database(new_database(kind, migrated=False))
+    open_database(new_database(kind, migrated=False), table=False)
     limit, write = FULL[kind]
     with pytest.raises(DatabaseFull, match="no room") as caught, transaction() as db:
         db.execute(text(limit))
@@ -65,7 +43,7 @@ def test_a_database_that_is_not_there_is_named_to_operators_and_not_to_callers(
     open_database: Open, new_database: NewDatabase, kind: str
 ) -> None:
     there = new_database(kind, migrated=False)
-    database = open_database(f"{there.rpartition('/')[0]}/nowhere")
+    database = open_database(f"{there.rpartition('/')[0]}/nowhere", table=False)
     with pytest.raises(DatabaseAway) as caught, read() as db:
         db.execute(text("SELECT 1"))
     assert "nowhere" not in caught.value.detail
