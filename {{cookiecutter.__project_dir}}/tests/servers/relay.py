@@ -37,6 +37,11 @@ class Relay:
         """Where it listens, as host:port."""
         return f"127.0.0.1:{self._server.getsockname()[1]}"
 
+    @property
+    def connections(self) -> int:
+        """How many it holds at present."""
+        return len(self._other) // 2
+
     def cut(self) -> None:
         """End all connections, and those to come."""
         self._whole.clear()

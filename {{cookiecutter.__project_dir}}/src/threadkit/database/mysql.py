@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import select
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -56,15 +57,20 @@ class MySQL:
         lock_wait = max(1, math.ceil(settings.request_timeout))
 
         def set_limits(connection: DBAPIConnection, _record: object) -> None:
-            cursor = connection.cursor()
-            cursor.execute("SELECT VERSION()")
-            row = cursor.fetchone()
-            is_mariadb = row is not None and "mariadb" in str(row[0]).lower()
-            if is_mariadb:
-                cursor.execute(f"SET SESSION max_statement_time = {seconds}")
+            driver: Any = connection
+            limits: dict[str, float] = {
+                "innodb_lock_wait_timeout": lock_wait,
+                "lock_wait_timeout": lock_wait,
+            }
+            if "mariadb" in driver.get_server_info().lower():
+                limits["max_statement_time"] = seconds
+                limits["idle_transaction_timeout"] = math.ceil(
+                    seconds + settings.max_request_timeout
+                )
             else:  # MySQL limits SELECT only, in milliseconds.
-                cursor.execute(f"SET SESSION max_execution_time = {round(seconds * 1000)}")
-            cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {lock_wait}")
+                limits["max_execution_time"] = round(seconds * 1000)
+            cursor = connection.cursor()
+            cursor.execute("SET SESSION " + ", ".join(f"{k} = {v}" for k, v in limits.items()))
             cursor.close()
 
         event.listen(engine, "connect", set_limits)
@@ -72,18 +78,22 @@ class MySQL:
     def connect(
         self, arguments: Sequence[Any], options: Mapping[str, Any], tally: Tally
     ) -> DBAPIConnection:
-        """By pymysql as it is."""
-        import pymysql
+        """By PyMySQL with a guard; the time to connect is bounded by the scope's."""
+        from threadkit.database.pymysql_guard import connect
 
-        connection: Any = pymysql.connect(*arguments, **options)
-        return connection  # type: ignore[no-any-return]
+        return connect(arguments, options, tally)
 
     def alive(self, connection: DBAPIConnection) -> bool:
-        """Nothing can be seen without a round trip."""
-        return True
+        """An idle connection has nothing to read: what it has is its end, or an error."""
+        driver: Any = connection
+        if not driver.open:
+            return False
+        poll = select.poll()
+        poll.register(driver.fileno(), select.POLLIN)
+        return not poll.poll(0)
 
     def interrupted(self, error: BaseException) -> bool:
-        """Not yet."""
+        """Never: the guard's waits raise the scope's error."""
         return False
 
     def fault(self, error: DBAPIError) -> Fault | None:

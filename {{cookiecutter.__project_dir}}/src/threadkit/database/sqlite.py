@@ -21,6 +21,7 @@ from sqlalchemy.pool import NullPool
 
 from threadkit.database.dialect import MIGRATION_PATIENCE, Fault, MigrationsRunning
 from threadkit.database.guard import Tally
+from threadkit.database.sqlite_guard import GuardedConnection, is_interrupted
 from threadkit.settings import Settings
 
 _AWAY = ("unable to open database file", "disk i/o error", "readonly database")
@@ -35,7 +36,7 @@ class SQLite:
     name = "sqlite"
 
     def engine_options(self, settings: Settings, application_name: str) -> dict[str, Any]:
-        """``timeout`` is how long a writer waits for another one, in seconds."""
+        """``timeout`` is how long a writer waits for another one at most, in seconds."""
         del application_name
         return {"connect_args": {"timeout": settings.request_timeout, "check_same_thread": False}}
 
@@ -55,17 +56,17 @@ class SQLite:
     def connect(
         self, arguments: Sequence[Any], options: Mapping[str, Any], tally: Tally
     ) -> DBAPIConnection:
-        """By sqlite3 as it is."""
-        connection: Any = sqlite3.connect(*arguments, **options)
+        """By sqlite3 with a guard."""
+        connection: Any = GuardedConnection(*arguments, tally=tally, **options)
         return connection  # type: ignore[no-any-return]
 
     def alive(self, connection: DBAPIConnection) -> bool:
-        """Nothing can be seen without a round trip."""
+        """Always: nobody else can end it."""
         return True
 
     def interrupted(self, error: BaseException) -> bool:
-        """Not yet."""
-        return False
+        """Whether it was ended between two steps."""
+        return is_interrupted(error)
 
     def fault(self, error: DBAPIError) -> Fault | None:
         """SQLite tells its faults apart by their text."""
