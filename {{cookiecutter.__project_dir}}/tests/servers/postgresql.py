@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 from importlib.util import find_spec
@@ -16,11 +17,13 @@ GUARDED = "guarded"
 class PostgreSQL:
     """Listens on 127.0.0.1 alone, trusts everybody but one, and forgets everything at the end.
 
-    Durability is off, and a copy of a template costs less than a migration.
+    Durability is off, and a copy of a template costs less than a migration. ``durable``: what
+    it has confirmed survives its own end, though not the machine's.
     """
 
-    def __init__(self, postgres: Path) -> None:
+    def __init__(self, postgres: Path, *, durable: bool = False) -> None:
         self._unprivileged = Unprivileged("postgres")
+        self._commit = "on" if durable else "off"
         self.process: subprocess.Popen[bytes] | None = None
         (self.port,) = free_ports(1)
         try:
@@ -47,13 +50,12 @@ class PostgreSQL:
         self._unprivileged.run(postgres.with_name("initdb"), *initdb, *locale)
         rules = data / "pg_hba.conf"
         rules.write_text(f"host all {GUARDED} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
-        options = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
+        options = ["fsync=off", f"synchronous_commit={self._commit}", "full_page_writes=off"]
         options += ["listen_addresses=127.0.0.1", f"unix_socket_directories={folder}"]
         options += ["max_connections=200"]
         arguments = [part for option in options for part in ("-c", option)]
-        self.process = self._unprivileged.start(
-            postgres, "-D", str(data), "-p", str(self.port), *arguments
-        )
+        self._command = (postgres, "-D", str(data), "-p", str(self.port), *arguments)
+        self.process = self._unprivileged.start(*self._command)
         eventually(self._accepts, what="PostgreSQL accepts connections")
 
     def _accepts(self) -> bool:
@@ -67,6 +69,24 @@ class PostgreSQL:
         except psycopg.OperationalError:
             return False
         return True
+
+    def end(self, how: signal.Signals) -> None:
+        """SIGINT: a "fast" shutdown, SIGQUIT an "immediate" one, SIGKILL none at all."""
+        assert self.process is not None
+        self.process.send_signal(how)
+        self.process.wait(15)
+
+    def start_again(self) -> None:
+        """After an ``end``; returns when it accepts connections."""
+        eventually(self._starts, what="PostgreSQL starts again")
+
+    def _starts(self) -> bool:
+        # Backends of the one that was killed may hold on to its memory for a moment.
+        if self.process is None or self.process.poll() is not None:
+            self.process = self._unprivileged.start(*self._command)
+        with contextlib.suppress(RuntimeError):
+            return self._accepts()
+        return False
 
     def address(self, database: str) -> str:
         """Of one of its databases."""
