@@ -54,8 +54,9 @@ class PostgreSQL:
         options += ["listen_addresses=127.0.0.1", f"unix_socket_directories={folder}"]
         options += ["max_connections=200"]
         arguments = [part for option in options for part in ("-c", option)]
-        self._command = (postgres, "-D", str(data), "-p", str(self.port), *arguments)
-        self.process = self._unprivileged.start(*self._command)
+        self._program, self._arguments = postgres, ["-D", str(data), "-p", str(self.port)]
+        self._arguments += arguments
+        self.process = self._unprivileged.start(self._program, *self._arguments)
         eventually(self._accepts, what="PostgreSQL accepts connections")
 
     def _accepts(self) -> bool:
@@ -83,7 +84,7 @@ class PostgreSQL:
     def _starts(self) -> bool:
         # Backends of the one that was killed may hold on to its memory for a moment.
         if self.process is None or self.process.poll() is not None:
-            self.process = self._unprivileged.start(*self._command)
+            self.process = self._unprivileged.start(self._program, *self._arguments)
         with contextlib.suppress(RuntimeError):
             return self._accepts()
         return False

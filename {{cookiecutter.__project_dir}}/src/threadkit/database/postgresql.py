@@ -81,9 +81,10 @@ class PostgreSQL:
         self, arguments: Sequence[Any], options: Mapping[str, Any], tally: Tally
     ) -> DBAPIConnection:
         """By psycopg with a guard; the time to connect is bounded by the scope's."""
+        from threadkit.database import pgbouncer
         from threadkit.database.psycopg_guard import GuardedConnection
 
-        connection: Any = GuardedConnection.connect(*arguments, **options)
+        connection: Any = pgbouncer.connect(GuardedConnection.connect, arguments, options)
         connection.tally = tally
         return connection  # type: ignore[no-any-return]
 
