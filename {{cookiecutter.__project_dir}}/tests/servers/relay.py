@@ -89,7 +89,11 @@ class Relay:
         if not self._whole.is_set():
             near.close()
             return
-        far = socket.create_connection(("127.0.0.1", self._port), 5)
+        try:
+            far = socket.create_connection(("127.0.0.1", self._port), 5)
+        except OSError:  # who listens there is gone; so is its connection
+            near.close()
+            return
         self._other[near], self._other[far] = far, near
         for end in (near, far):
             self._selector.register(end, selectors.EVENT_READ)

@@ -278,9 +278,10 @@ def connect(
     arguments: Sequence[Any], options: Mapping[str, Any], tally: Tally
 ) -> GuardedConnection:
     """Open a connection, no longer than the current scope lasts."""
-    left = remaining()
-    if left is not None:
-        options = {**options, "connect_timeout": max(0.001, min(options["connect_timeout"], left))}
+    scope, left = current_scope(), remaining()
+    bounded = left is not None and left < options["connect_timeout"]
+    if bounded:
+        options = {**options, "connect_timeout": max(0.001, left or 0.0)}
     try:
         return GuardedConnection(*arguments, tally=tally, **options)
     except pymysql.err.OperationalError as error:
@@ -288,6 +289,8 @@ def connect(
         original = getattr(error, "original_exception", None)
         if isinstance(original, Cancelled):
             raise original from None
+        if isinstance(original, TimeoutError) and bounded and scope is not None:
+            raise silent(scope.error()) from error
         raise
 
 
