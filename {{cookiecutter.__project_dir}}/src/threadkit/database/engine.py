@@ -17,9 +17,10 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
+from threadkit.concurrency import shield
 from threadkit.database.dialect import Fault, dialect_for
 from threadkit.database.faults import sentence
-from threadkit.database.guard import Tally, guard
+from threadkit.database.guard import GRACE, Tally, guard
 from threadkit.database.leaks import Leaks
 from threadkit.database.pool import FairPool
 from threadkit.database.read_session import ReadSession
@@ -37,7 +38,9 @@ _AUTOCOMMIT: dict[str, Any] = {
 
 PROBE_FRESH = 1.0
 """Seconds for which an answer of the probe stands in for the next."""
-PROBE_PATIENCE = 2.0
+PROBE_TIME = 1.0
+"""Seconds that a probe takes at most; with the guard's grace, and then it says that."""
+PROBE_PATIENCE = PROBE_TIME + GRACE
 """Seconds that a probe waits for another one in progress."""
 
 
@@ -97,11 +100,13 @@ class Database:
 
     def schema_fault(self) -> str | None:
         """Why the schema does not fit, or None; a database that is away tells nothing."""
-        try:
-            with self._probe_engine.connect() as connection:
-                return self.schema.fault(connection)
-        except SQLAlchemyError:
-            return None
+        with shield(PROBE_TIME, name="database schema"):
+            try:
+                with self._probe_engine.connect() as connection:
+                    return self.schema.fault(connection)
+            except SQLAlchemyError:
+                return None
+        return None
 
     def request_ended(self, record: RequestRecord) -> None:
         """Take back the sessions that a request has left open."""
@@ -123,6 +128,12 @@ class Database:
         return {**counts, **self.tally.counts(), "leaked": self.leaks.found}
 
     def _probe(self) -> str | None:
+        # Whoever asks may be out of time itself: the answer is everybody's.
+        with shield(PROBE_TIME, name="database probe"):
+            return self._ask()
+        return f"the database has not answered for {PROBE_TIME:g} s"
+
+    def _ask(self) -> str | None:
         try:
             with self._probe_engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
@@ -143,8 +154,6 @@ class Database:
             pool_size=pool_size,
             pool_timeout=settings.database_pool_timeout,
             alive=self.dialect.alive,
-            # PyMySQL's connections cannot be looked at yet: they are asked, for a round trip.
-            pool_pre_ping=self.dialect.name == "mysql",
             **self.dialect.engine_options(settings, f"{self._service}:{os.getpid()}"),
             **(_AUTOCOMMIT if autocommit else {}),
         )

@@ -278,6 +278,27 @@ def test_a_server_that_does_not_answer_costs_the_grace_and_the_connection(
             assert pid(db) != before
 
 
+def test_a_probe_of_a_silent_server_says_so_in_time(
+    start: Callable[..., Database], url: str
+) -> None:
+    """Also where no deadline is near, as on the admin address; and then it recovers."""
+    parsed = make_url(url)
+    with Relay(parsed.port or 0) as relay:
+        host, _, port = relay.address.partition(":")
+        over_relay = parsed.set(host=host, port=int(port)).render_as_string(hide_password=False)
+        database = start(database_url=over_relay)
+        assert "not answered" not in (database.fault() or "")
+        relay.stall()
+        for _ in range(2):  # over the connection that it had, then in making another one
+            database._probed = float("-inf")
+            began = monotonic()
+            assert "not answered" in (database.fault() or "")
+            assert monotonic() - began < 1 + GRACE + 1
+        relay.mend()
+        database._probed = float("-inf")
+        assert "not answered" not in (database.fault() or "")
+
+
 def test_to_connect_takes_no_longer_than_the_scope_lasts(
     start: Callable[..., Database], url: str
 ) -> None:
