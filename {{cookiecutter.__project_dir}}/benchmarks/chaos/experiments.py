@@ -96,7 +96,7 @@ def overload(path: str, capacity: float | None) -> Callable[[Start], Numbers]:
         with start() as server:
             calm = Load(server.port, path, 8, 3).result()
             unloaded = percentile([took for _, took, s in calm["load"] if s == 200], 0.99)
-            most = capacity or closed_loop(server.port, path, 4.0)
+            most = capacity or closed_loop(server.port, path, 4)
             result = Load(server.port, path, 10 * most, 8).result()
             stopped = time.monotonic()
             while time.monotonic() - stopped < 60:
@@ -118,9 +118,9 @@ def overload(path: str, capacity: float | None) -> Callable[[Start], Numbers]:
     return run
 
 
-def closed_loop(port: int, path: str, seconds: float) -> float:
+def closed_loop(port: int, path: str, seconds: int) -> float:
     """Requests a second of four clients that wait for their answers."""
-    words = ["taskset", "-c", str(CORES[-1]), "wrk", "-t1", "-c4", f"-d{seconds:g}s"]
+    words = ["taskset", "-c", str(CORES[-1]), "wrk", "-t1", "-c4", f"-d{seconds}s"]
     output = subprocess.run(
         [*words, f"http://127.0.0.1:{port}{path}"], capture_output=True, text=True, check=True
     ).stdout
@@ -260,8 +260,8 @@ def cost(start: Start) -> Numbers:
         closed_loop(server.port, "/quick", 1)
         for _ in range(8):
             before = server.cpu_seconds()
-            rates.append(closed_loop(server.port, "/quick", 1.5))
-            cpu.append((server.cpu_seconds() - before) / (rates[-1] * 1.5))
+            rates.append(closed_loop(server.port, "/quick", 2))
+            cpu.append((server.cpu_seconds() - before) / (rates[-1] * 2))
     return {
         "requests a second": statistics.median(rates),
         "cpu microseconds a request": 1e6 * statistics.median(cpu),
