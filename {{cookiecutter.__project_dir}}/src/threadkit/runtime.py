@@ -15,9 +15,9 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from threadkit.concurrency import CancelScope
 from threadkit.concurrency.timeline import Timeline
@@ -85,6 +85,17 @@ class RequestRecord:
         return time.monotonic() - self.started
 
 
+class View(NamedTuple):
+    """A handler: where its code is, and what it serves. ``method`` is "" where several."""
+
+    file: str
+    name: str
+    first: int
+    last: int
+    endpoint: str
+    method: str
+
+
 @dataclass(frozen=True, slots=True)
 class Readiness:
     """Whether the service should be sent requests, and if not why: check → reason."""
@@ -119,6 +130,8 @@ class Runtime:
         self.settings = settings
         self.service = service
         self.requests: set[RequestRecord] = set()
+        self.views: Callable[[], Iterable[View]] = tuple
+        """The handlers of the app, for profiles; the web room says how to list them."""
         self.ledger = Ledger()
         self._line: Callable[[], float] = lambda: 0.0
         self._resources: list[tuple[str, Resource]] = []

@@ -10,8 +10,9 @@ the sum of all), ``format=html`` (a flame graph), ``hz``, ``depth``.
 from __future__ import annotations
 
 import gc
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from werkzeug.wrappers import Request, Response
@@ -23,17 +24,13 @@ from threadkit.admin.neighbours import Neighbours
 from threadkit.admin.pprof_index import page
 from threadkit.admin.pprof_query import EVERY, Query, RefusedError
 from threadkit.admin.pprof_service import of_all
-from threadkit.profiling import dump
+from threadkit.profiling import dump, tracing
 from threadkit.profiling.cmdline import redacted
-from threadkit.profiling.kinds import KINDS, Kind, Target
-from threadkit.profiling.merge import delta
-from threadkit.profiling.profile import Profile
+from threadkit.profiling.kinds import KINDS, PLACE, Kind, Target, take
+from threadkit.profiling.profile import DEEPEST
 from threadkit.profiling.threads import Unsupported
-from threadkit.profiling.window import Abandoned, Busy, OneAtATime, Window
+from threadkit.profiling.window import Abandoned, Busy, Window
 from threadkit.runtime import Runtime
-
-PLACE: Final = OneAtATime()
-"""One profile that takes time, a process."""
 
 
 def index(request: Request, runtime: Runtime, /) -> Response:
@@ -46,9 +43,12 @@ def profile(request: Request, runtime: Runtime, /, *, name: str) -> Response:
     kind = KINDS.get(name)
     if kind is None:
         return refusal(404, "Unknown profile")
+    return _guarded(name, request, lambda query: _answer(name, kind, query, request, runtime))
+
+
+def _guarded(name: str, request: Request, answer: Callable[[Query], Response]) -> Response:
     try:
-        query = pprof_query.read(name, request.values)
-        return _answer(name, kind, query, request, runtime)
+        return answer(pprof_query.read(name, request.values))
     except RefusedError as refused:
         return refusal(refused.status, str(refused))
     except Busy as busy:
@@ -59,6 +59,31 @@ def profile(request: Request, runtime: Runtime, /, *, name: str) -> Response:
         return refusal(500, "context canceled")  # Go's words; nobody reads them
 
 
+def _trace(query: Query, request: Request, runtime: Runtime) -> Response:
+    assert query.seconds is not None
+    window = Window(query.seconds, query.hz, DEEPEST, left_within(request))
+    neighbours = Neighbours(runtime)
+    if isinstance(query.pid, int) and query.pid != os.getpid():
+        return _relayed("trace", query, neighbours, query.seconds)
+    shares = of_all(neighbours, "trace", query, window) if query.pid == EVERY else None
+    try:
+        with PLACE.claim():
+            events = tracing.events(window, runtime.requests)
+        comments: list[str] = []
+        for other, fault in shares.bodies() if shares is not None else ():
+            if fault is not None:
+                comments.append(fault)
+            else:
+                events += json.loads(other)["traceEvents"]
+    finally:
+        if shares is not None:
+            shares.give_up()
+    response = Response(tracing.document(events, comments), content_type="application/octet-stream")
+    response.headers["Content-Disposition"] = 'attachment; filename="trace"'
+    response.headers["X-Pprof-Format"] = "chrome-trace-events"
+    return response
+
+
 _TITLES: Final = {"profile": "CPU profiling", "trace": "tracing"}
 
 
@@ -66,17 +91,19 @@ def _answer(name: str, kind: Kind, query: Query, request: Request, runtime: Runt
     left = left_within(request)
     neighbours = Neighbours(runtime)
     if isinstance(query.pid, int) and query.pid != os.getpid():
-        return _relayed(name, query, neighbours, kind)
-    target = Target(runtime.requests)
+        return _relayed(name, query, neighbours, query.seconds or kind.seconds)
+    target = Target(runtime.requests, list(runtime.views()))
     seconds = kind.seconds if query.seconds is None else query.seconds
-    window = Window(seconds, query.hz, query.depth, left)
+    window = Window(seconds, query.hz, query.depth or kind.depth, left)
+    if query.gc:
+        gc.collect()
     shares = of_all(neighbours, name, query, window) if query.pid == EVERY else None
     try:
         if query.debug:
             text = _text(name, kind, query, target, window)
             text = shares.texts(text) if shares is not None else text
             return Response(text, content_type="text/plain; charset=utf-8")
-        taken = take(kind, query, target, window)
+        taken = take(kind, target, window, asked=query.seconds is not None)
         if shares is not None:
             taken = shares.merged(taken)
         return pprof_formats.response(name, taken, query)
@@ -85,38 +112,28 @@ def _answer(name: str, kind: Kind, query: Query, request: Request, runtime: Runt
             shares.give_up()
 
 
-def take(kind: Kind, query: Query, target: Target, window: Window) -> Profile:
-    """This worker's profile: one look, the difference of two, or a window of time."""
-    if query.gc:
-        gc.collect()
-    if kind.exclusive:
-        with PLACE.claim():
-            return kind.take(target, window)
-    if kind.seconds or query.seconds is None:
-        return kind.take(target, window)
-    before = kind.take(target, window)
-    window.wait(query.seconds)
-    return delta(before, kind.take(target, window))
-
-
 def _text(name: str, kind: Kind, query: Query, target: Target, window: Window) -> str:
     if kind.text is not None:
         return kind.text(target, window, query.debug)
-    return dump.grouped(name, take(kind, query, target, window))
+    return dump.grouped(name, take(kind, target, window, asked=query.seconds is not None))
 
 
-def _relayed(name: str, query: Query, neighbours: Neighbours, kind: Kind) -> Response:
+def _relayed(name: str, query: Query, neighbours: Neighbours, seconds: float) -> Response:
     assert isinstance(query.pid, int)
     if query.pid not in neighbours.pids():
         known = ", ".join(map(str, neighbours.pids()))
         raise RefusedError(404, f"no worker with pid {query.pid}: there are {known}")
-    seconds = (kind.seconds if query.seconds is None else query.seconds) + 5
     target = f"{query.target(name)}&format={query.format}"
-    answer = neighbours.ask(query.pid, target, seconds=seconds)
+    answer = neighbours.ask(query.pid, target, seconds=seconds + 5)
     if answer.fault is not None:
         raise RefusedError(503, f"worker {query.pid}: {answer.fault}")
     kept = {k: v for k, v in answer.headers.items() if k.startswith(("x-", "content-"))}
     return Response(answer.body, answer.status, headers=kept)
+
+
+def trace(request: Request, runtime: Runtime, /) -> Response:
+    """What the threads do, over time: Chrome trace events."""
+    return _guarded("trace", request, lambda query: _trace(query, request, runtime))
 
 
 def cmdline(request: Request, runtime: Runtime, /) -> Response:
@@ -141,5 +158,6 @@ ROUTES: Final[Mapping[str, Route]] = {
     "/debug/pprof/cmdline": cmdline,
     "/debug/pprof/symbol": symbol,
     "POST /debug/pprof/symbol": symbol,
+    "/debug/pprof/trace": trace,
     "/debug/pprof/<name>": profile,
 }

@@ -34,7 +34,8 @@ class Query:
 
     seconds: float | None = None
     hz: int = 100
-    depth: int = DEEPEST
+    depth: int | None = None
+    """None is what the profile itself thinks right."""
     debug: int = 0
     gc: bool = False
     format: str = "proto"
@@ -43,15 +44,16 @@ class Query:
     def target(self, name: str) -> str:
         """The same question for one worker, whose answer can be merged."""
         seconds = "" if self.seconds is None else f"seconds={self.seconds:g}&"
-        rest = f"hz={self.hz}&depth={self.depth}&gc={int(self.gc)}&debug={self.debug}"
-        return f"/debug/pprof/{name}?{seconds}{rest}"
+        depth = "" if self.depth is None else f"depth={self.depth}&"
+        rest = f"hz={self.hz}&gc={int(self.gc)}&debug={self.debug}"
+        return f"/debug/pprof/{name}?{seconds}{depth}{rest}"
 
 
 def read(name: str, form: MultiDict[str, str]) -> Query:
     """The query of a profile; ``RefusedError`` with Go's words where Go refuses."""
     query = Query(
-        hz=_bounded(form, "hz", 100, FASTEST),
-        depth=_bounded(form, "depth", DEEPEST, DEEPEST),
+        hz=_bounded(form, "hz", FASTEST) or 100,
+        depth=_bounded(form, "depth", DEEPEST),
         debug=_atoi(form.get("debug", "")),
         gc=_atoi(form.get("gc", "")) > 0,
         format=form.get("format", "") or "proto",
@@ -105,13 +107,11 @@ def _atoi(text: str) -> int:
     return _integer(text) or 0
 
 
-def _bounded(form: MultiDict[str, str], key: str, default: int, most: int) -> int:
+def _bounded(form: MultiDict[str, str], key: str, most: int) -> int | None:
     number = _integer(form.get(key, ""))
-    if number is None or number <= 0:
-        return default
-    if number > most:
+    if number is not None and number > most:
         raise RefusedError(400, f"{key}={number} exceeds the limit of {most}")
-    return number
+    return number if number is not None and number > 0 else None
 
 
 def _pid(text: str) -> int | str | None:

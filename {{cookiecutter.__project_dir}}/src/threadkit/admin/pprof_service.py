@@ -68,6 +68,15 @@ class Shares(threading.Thread):
         total.comments += [*comments, f"the sum of {len(profiles)} workers"]
         return total
 
+    def bodies(self) -> list[tuple[bytes, str | None]]:
+        """What each answered; or nothing, and which worker is missing and why."""
+        found: list[tuple[bytes, str | None]] = []
+        for answer in self._finished():
+            fault = _fault(answer)
+            missing = f"worker {answer.pid} is missing: {fault}" if fault else None
+            found.append((answer.body, missing))
+        return found
+
     def texts(self, own: str) -> str:
         """One after the other, each under its pid."""
         parts = [f"# worker {os.getpid()}\n{own}"]

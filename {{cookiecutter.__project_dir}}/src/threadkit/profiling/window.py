@@ -43,11 +43,13 @@ class Window:
     pause: Callable[[float], bool] = _just_wait
 
     def wait(self, seconds: float) -> None:
-        """Let the time pass; ``Abandoned`` as soon as the client leaves."""
+        """Let the time pass, none too; ``Abandoned`` as soon as the client leaves."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            if self.pause(left):
+        while True:
+            if self.pause(max(0.0, until - time.monotonic())):
                 raise Abandoned
+            if time.monotonic() >= until:
+                return
 
 
 class OneAtATime:

@@ -14,7 +14,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from threadkit.limits import time_limit
 from threadkit.runtime import Runtime
 from threadkit.settings import Settings
-from threadkit.web import docs, health, openapi, problems
+from threadkit.web import docs, handlers, health, openapi, problems
 from threadkit.web.body import Request
 from threadkit.web.headers import check_encoding, check_host
 from threadkit.web.middleware import EXCHANGE, RequestMiddleware
@@ -34,6 +34,7 @@ def install(app: flask.Flask, runtime: Runtime) -> None:
     app.register_blueprint(health.blueprint(runtime))
     app.register_blueprint(docs.blueprint())
     _serve_openapi(app)
+    runtime.views = functools.partial(handlers.views, app)
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from werkzeug.datastructures import MultiDict
 from werkzeug.test import Client, TestResponse
 
-from threadkit.admin import ROUTES, AdminApp, pprof
+from threadkit.admin import ROUTES, AdminApp, pprof, pprof_query
 from threadkit.profiling.decode import decode
+from threadkit.profiling.kinds import PLACE
 from threadkit.runtime import RequestRecord, Runtime
 
 MakeRuntime = Callable[..., Runtime]
-NAMED = ["goroutine", "threadcreate"]
+NAMED = ["goroutine", "threadcreate", "heap", "block", "wall"]
+AT_ONCE = ["goroutine", "threadcreate", "heap", "mutex"]
 
 
 @pytest.fixture
@@ -52,7 +58,7 @@ def refused(response: TestResponse, status: int, text: str) -> None:
     assert "Content-Disposition" not in response.headers
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", AT_ONCE[:3])
 @pytest.mark.usefixtures("held")
 def test_a_named_profile_is_a_file_in_gos_format(client: Client, name: str) -> None:
     response = client.get(f"/debug/pprof/{name}")
@@ -63,7 +69,7 @@ def test_a_named_profile_is_a_file_in_gos_format(client: Client, name: str) -> N
     assert decode(response.data).total() >= 1
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", AT_ONCE)
 @pytest.mark.parametrize("debug", ["1", "2", "-1"])
 def test_debug_is_text(client: Client, name: str, debug: str) -> None:
     response = client.get(f"/debug/pprof/{name}?debug={debug}")
@@ -200,3 +206,77 @@ def test_without_a_token_only_this_machine_may_ask(client: Client) -> None:
     for address, status in [("127.0.0.1", 200), ("::1", 200), ("192.0.2.7", 404)]:
         response = client.get("/debug/pprof/goroutine", environ_overrides={"REMOTE_ADDR": address})
         assert response.status_code == status
+
+
+def test_no_past_allocations_are_made_up(client: Client) -> None:
+    response = client.get("/debug/pprof/allocs")
+    assert response.status_code == 501
+    assert "heap?seconds=5" in response.text
+    assert response.headers["X-Go-Pprof"] == "1"
+
+
+def test_mutex_says_how_to_make_locks_that_keep_accounts(client: Client) -> None:
+    gc.collect()  # locks of other tests
+    profile = decode(client.get("/debug/pprof/mutex").data)
+    assert [each.type for each in profile.types] == ["contentions", "delay"]
+    assert "ProfiledLock" in " ".join(profile.comments)
+
+
+def test_the_heap_as_text_has_the_process_in_it(client: Client) -> None:
+    text = client.get("/debug/pprof/heap?debug=1&gc=1").text
+    assert text.startswith("heap profile: total ")
+    assert "# RSS = " in text
+
+
+@pytest.mark.parametrize("name", ["profile", "wall", "block", "trace", "goroutine"])
+def test_a_second_profile_is_refused_at_once_in_gos_words(client: Client, name: str) -> None:
+    with PLACE.claim():
+        began = time.monotonic()
+        response = client.get(f"/debug/pprof/{name}?seconds=1")
+        passed = time.monotonic() - began
+    title = {"profile": "CPU profiling", "trace": "tracing"}.get(name, name)
+    refused(response, 500, f"Could not enable {title}: cpu profiling already in use")
+    assert passed < 1
+
+
+def test_what_takes_no_time_is_not_kept_waiting_by_a_profile(client: Client) -> None:
+    with PLACE.claim():
+        for name in AT_ONCE:
+            assert client.get(f"/debug/pprof/{name}").status_code == 200
+
+
+@pytest.mark.parametrize("seconds", ["0.2", "nan", "-1", "x", ""])
+def test_a_trace_is_chrome_trace_events_and_says_so(client: Client, seconds: str) -> None:
+    response = client.get("/debug/pprof/trace", query_string={"seconds": seconds, "hz": "20"})
+    assert response.headers["Content-Disposition"] == 'attachment; filename="trace"'
+    assert response.headers["X-Pprof-Format"] == "chrome-trace-events"
+    document = json.loads(response.data)
+    assert "not Go's" in document["otherData"]["format"]
+    assert document["traceEvents"]
+
+
+@pytest.mark.parametrize("seconds", ["61", "1e9", "inf"])
+@pytest.mark.parametrize("name", ["trace", "wall", "block"])
+def test_nothing_takes_longer_than_the_limit(client: Client, name: str, seconds: str) -> None:
+    response = client.get(f"/debug/pprof/{name}", query_string={"seconds": seconds})
+    assert response.status_code == 400
+    if seconds == "61" or name == "trace":
+        assert "the limit of 60 seconds" in response.text
+
+
+def test_every_format_of_one_profile(client: Client) -> None:
+    base = "/debug/pprof/wall?seconds=1&hz=20&format="
+    page = client.get(base + "html")
+    assert page.mimetype == "text/html"
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
+    assert client.get("/debug/pprof/goroutine?format=collapsed").mimetype == "text/plain"
+    scope = client.get("/debug/pprof/goroutine?format=speedscope")
+    assert scope.mimetype == "application/json"
+    assert json.loads(scope.data)["exporter"] == "threadkit"
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("", 30), ("0", 30), ("-5", 30), ("x", 30), ("1.5", 30), ("7", 7)]
+)
+def test_seconds_of_the_cpu_profile_are_read_as_go_reads_them(given: str, seconds: int) -> None:
+    assert pprof_query.read("profile", MultiDict({"seconds": given})).seconds == seconds

@@ -1,0 +1,149 @@
+"""A service with known costs and known defects, to be looked at with the profiler.
+
+    gunicorn -c gunicorn.conf.py workload:app        # with this folder in PYTHONPATH
+
+What a function costs is known by the thread's own clock, so that a profile can be held
+against the truth.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import tracemalloc
+from typing import Any
+
+import flask
+
+from threadkit.extension import init_app
+from threadkit.profiling.locks import ProfiledLock
+from threadkit.settings import Settings
+
+STEP = 600
+"""Turns of a loop that take some 20 µs of CPU."""
+
+_released = threading.Event()
+_orders = ProfiledLock("orders")
+_kept: list[bytearray] = []
+
+
+def work(steps: int) -> int:
+    """CPU and nothing else; the callers differ, so that stacks do."""
+    total = 0
+    for number in range(steps * STEP):
+        total += number & 7
+    return total
+
+
+# The requests themselves measure nothing: a system call is where a busy kernel takes the
+# processor away, and that time would be seen in a profile and not in the measurement.
+
+
+def alpha() -> None:
+    work(62)
+
+
+def beta() -> None:
+    work(21)
+
+
+def gamma() -> None:
+    work(10)
+
+
+def third() -> None:
+    work(33)
+
+
+def two_thirds() -> None:
+    work(67)
+
+
+app = flask.Flask("workload", static_folder=None)
+init_app(app, Settings.load())
+
+
+@app.get("/burst")
+def burst() -> str:
+    """Some milliseconds of CPU: 62, 21 and 10 parts, and 7 in the handler itself."""
+    alpha()
+    beta()
+    gamma()
+    work(7)
+    return "done"
+
+
+@app.get("/third")
+def one_third() -> str:
+    """One function has a third of the handler's CPU."""
+    third()
+    two_thirds()
+    return "done"
+
+
+@app.get("/truth")
+def truth() -> dict[str, Any]:
+    """CPU nanoseconds of one call of each function, by the thread's own clock."""
+    functions = (alpha, beta, gamma, third, two_thirds)
+    costs: dict[str, list[int]] = {function.__name__: [] for function in functions}
+    for _ in range(15):
+        for function in functions:
+            began = time.thread_time_ns()
+            function()
+            costs[function.__name__].append(time.thread_time_ns() - began)
+    return {name: sorted(found)[len(found) // 2] for name, found in costs.items()}
+
+
+@app.get("/state")
+def state() -> dict[str, Any]:
+    """What a profiler may have left behind in this process."""
+    return {
+        "pid": os.getpid(),
+        "switch_interval": sys.getswitchinterval(),
+        "tracemalloc": tracemalloc.is_tracing(),
+        "threads": sorted(thread.name for thread in threading.enumerate()),
+        "descriptors": len(os.listdir("/proc/self/fd")),
+    }
+
+
+@app.get("/stuck")
+def stuck() -> str:
+    """Waits until somebody sends /release, or the request's time is over."""
+    _released.wait(20)
+    return "released"
+
+
+@app.get("/leak")
+def leak() -> str:
+    """Starts a thread that nobody ever joins."""
+    threading.Thread(target=forgotten, name="forgotten", daemon=True).start()
+    return "leaked"
+
+
+def forgotten() -> None:
+    threading.Event().wait()
+
+
+@app.get("/convoy")
+def convoy() -> str:
+    """Everyone wants the lock that a slow one holds."""
+    with _orders:
+        slow_under_the_lock()
+    return "done"
+
+
+def slow_under_the_lock() -> None:
+    time.sleep(0.02)
+
+
+@app.get("/grow")
+def grow() -> str:
+    """Keeps what it should not."""
+    remember()
+    return "kept"
+
+
+def remember() -> None:
+    _kept.append(bytearray(20_000))
