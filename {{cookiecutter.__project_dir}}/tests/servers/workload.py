@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from types import FrameType
 from typing import Any
 
 import flask
@@ -108,10 +109,29 @@ def state() -> dict[str, Any]:
     }
 
 
+@app.get("/naive")
+def naive() -> dict[str, int]:
+    """What profilers in Python usually do: look at all threads a hundred times a second."""
+    until = time.monotonic() + float(flask.request.args["seconds"])
+    stacks: dict[str, int] = {}
+    own = threading.get_ident()
+    while time.monotonic() < until:
+        time.sleep(0.01)
+        for ident, frame in sys._current_frames().items():
+            names: list[str] = []
+            here: FrameType | None = frame
+            while here is not None:
+                names.append(here.f_code.co_name)
+                here = here.f_back
+            if ident != own and "wsgi_app" in names:  # a thread that serves a request
+                stacks[";".join(names)] = stacks.get(";".join(names), 0) + 1
+    return stacks
+
+
 @app.get("/stuck")
 def stuck() -> str:
-    """Waits until somebody sends /release, or the request's time is over."""
-    _released.wait(20)
+    """Waits, and looks at nothing meanwhile."""
+    _released.wait(2)
     return "released"
 
 

@@ -33,20 +33,20 @@ class Shares(threading.Thread):
     def __init__(self, neighbours: Neighbours, target: str, window: Window) -> None:
         super().__init__(name="admin-shares", daemon=True)
         self._neighbours = neighbours
-        self._target = target
+        self._question = target
         self._window = window
-        self._stop = threading.Event()
+        self._unwanted = threading.Event()
         self._answers: list[Answer] = []
 
     def run(self) -> None:
         """Ask all of them."""
         self._answers = self._neighbours.ask_all(
-            self._target, seconds=self._window.seconds + GRACE, left=self._stop.wait
+            self._question, seconds=self._window.seconds + GRACE, left=self._unwanted.wait
         )
 
     def give_up(self) -> None:
         """The answer is not wanted any more; the others end theirs when we hang up."""
-        self._stop.set()
+        self._unwanted.set()
         self.join(5.0)
 
     def merged(self, own: Profile) -> Profile:

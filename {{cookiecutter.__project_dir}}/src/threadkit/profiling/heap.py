@@ -49,7 +49,9 @@ def by_type() -> Profile:
         profile.comments.append(f"every {step}th of {len(objects)} objects was looked at")
     for one in objects[::step]:
         kind = type(one)
-        frame = Frame(f"{kind.__module__}.{kind.__qualname__}", kind.__module__, 0)
+        # A class may say what it likes here, also what is no text.
+        module = str(kind.__module__)
+        frame = Frame(f"{module}.{kind.__qualname__}", module, 0)
         profile.add((frame,), (step, step * _size(one)))
     return profile
 

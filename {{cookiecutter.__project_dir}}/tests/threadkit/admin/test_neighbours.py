@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from werkzeug.test import Client
 
 from threadkit import listeners, peers
-from threadkit.admin import ROUTES, AdminApp, AdminServer, neighbours
+from threadkit.admin import ROUTES, AdminApp, AdminServer, neighbours, pprof
 from threadkit.admin.neighbours import Neighbours
+from threadkit.profiling.decode import decode
 from threadkit.runtime import Runtime
 
 MakeRuntime = Callable[..., Runtime]
@@ -36,7 +38,10 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def serving(folder: Path, make_runtime: MakeRuntime) -> Iterator[AdminServer]:
     """A worker's admin server, whose own socket is renamed: it plays a neighbour."""
     listener = listeners.listen("127.0.0.1", 0)
-    server = AdminServer(AdminApp(make_runtime(admin_token="t"), ROUTES), listener=lambda: listener)
+    server = AdminServer(
+        AdminApp(make_runtime(admin_token="t"), {**ROUTES, **pprof.ROUTES}),
+        listener=lambda: listener,
+    )
     server.start()
     yield server
     server.close()
@@ -115,3 +120,22 @@ def test_without_a_master_a_worker_is_alone(make_runtime: MakeRuntime) -> None:
     alone = Neighbours(make_runtime(), folder=lambda: None)
     assert alone.pids() == [os.getpid()]
     assert alone.ask_all("/livez", seconds=1) == []
+
+
+def test_the_sum_of_all_has_each_workers_share_and_names_who_is_missing(
+    folder: Path, serving: AdminServer, make_runtime: MakeRuntime
+) -> None:
+    play(folder, OTHER)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(folder / f"{OTHER + 1}.http"))
+        deaf.listen()
+        client = Client(AdminApp(make_runtime(admin_token="t"), pprof.ROUTES))
+        headers = {"Authorization": "Bearer t"}
+        response = client.get("/debug/pprof/threadcreate?pid=all", headers=headers)
+        text = client.get("/debug/pprof/goroutine?pid=all&debug=2", headers=headers).text
+    profile = decode(response.data)
+    pids = {dict(tags)["pid"] for _, tags in profile.samples}
+    assert pids == {str(os.getpid()), str(OTHER)}
+    assert f"worker {OTHER + 1} is missing: no answer within 1.5 s" in profile.comments
+    assert "the sum of 2 workers" in profile.comments
+    assert f"# worker {OTHER}\ngoroutine " in text

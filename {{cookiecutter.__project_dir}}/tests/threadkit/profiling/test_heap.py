@@ -8,6 +8,8 @@ import tracemalloc
 import pytest
 
 from threadkit.profiling import heap
+from threadkit.profiling.decode import decode
+from threadkit.profiling.encode import encode
 from threadkit.profiling.window import Abandoned, Window
 
 
@@ -23,6 +25,12 @@ def test_live_objects_are_counted_by_type(monkeypatch: pytest.MonkeyPatch) -> No
     (values,) = [v for (stack, _), v in profile.samples.items() if stack[0].name == name]
     assert values[0] == len(kept)
     assert values[1] > 0
+
+
+def test_a_class_whose_module_is_no_text_is_counted_too() -> None:
+    odd = type("Odd", (), {"__module__": property(lambda self: "x")})
+    kept = [odd() for _ in range(10)]
+    assert decode(encode(heap.by_type())).total(0) > len(kept)
 
 
 def test_a_sample_stands_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
