@@ -1,0 +1,234 @@
+"""Profiles of a running service: are they true, complete, quick, and is nothing left behind?
+
+The long versions with figures are in ``benchmarks/profiling.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from threadkit.profiling import pyspy
+from threadkit.profiling.decode import decode
+from threadkit.profiling.profile import Profile
+
+from ..servers.processes import PROJECT, eventually
+from ..servers.profiled import MIXES, Load, shares, through, true_shares
+from ..servers.service import Service
+
+Start = Callable[..., Service]
+needs_pyspy = pytest.mark.skipif(pyspy.program() is None, reason="py-spy is not installed")
+
+
+@pytest.fixture
+def workload(start: Start) -> Callable[..., Service]:
+    """The workload under gunicorn."""
+
+    def begin(*, workers: int = 1, **environ: str) -> Service:
+        path = str(PROJECT / "tests/servers")
+        return start(
+            *("-c", "gunicorn.conf.py", "workload:app"),
+            WORKERS=str(workers),
+            PYTHONPATH=path,
+            **environ,
+        )
+
+    return begin
+
+
+def profile(service: Service, query: str) -> Profile:
+    answer = service.ask("GET", f"/debug/pprof/{query}", admin=True)
+    assert answer.status == 200, answer.data
+    return decode(answer.data)
+
+
+def state(service: Service) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(service.ask("GET", "/state").data)
+    return found
+
+
+@needs_pyspy
+def test_the_functions_of_bursty_requests_are_seen_and_labelled(
+    workload: Callable[..., Service],
+) -> None:
+    service = workload()
+    costs = json.loads(service.ask("GET", "/truth").data)
+    handler, parts = MIXES["/burst"]
+    with Load(service.url, ["/burst"]) as load:
+        seen = profile(service, "profile?seconds=3")
+    assert load.failures == []
+    truth = true_shares(costs, parts)
+    found = shares(seen, list(truth), handler)
+    assert through(seen, handler) > 0.3e9
+    # Shares in points are for a quiet machine: where threads wait for a processor while they
+    # hold the GIL, py-spy counts that time too (35 instead of 62 was seen at a load of 7).
+    assert found["alpha"] > found["gamma"] > 0, (found, truth)
+    everything = sum(values[-1] for values in seen.samples.values())
+    labelled = through(seen, handler, label=("endpoint", "/burst"))
+    assert labelled == through(seen, handler, label=("method", "GET"))
+    assert labelled == through(seen, handler) > 0.3 * everything
+
+
+def test_the_naive_sampler_would_not_pass(workload: Callable[..., Service]) -> None:
+    """It asks for the GIL at the usual interval: what requests burst through is not there."""
+    service = workload()
+    costs = json.loads(service.ask("GET", "/truth").data)
+    handler, parts = MIXES["/third"]
+    with Load(service.url, ["/third"]):
+        stacks = json.loads(service.ask("GET", "/naive?seconds=3").data)
+    truth = true_shares(costs, parts)
+    assert sum(stacks.values()) >= 50
+    inside = sum(n for text, n in stacks.items() if handler in text.split(";"))
+    third = sum(n for text, n in stacks.items() if "third" in text.split(";"))
+    share_of_all = 100 * third / sum(stacks.values())
+    # Either it misses the handler, or it puts the function's share elsewhere.
+    assert inside < 0.5 * sum(stacks.values()) or abs(share_of_all - truth["third"]) > 12
+
+
+def test_the_thread_dump_answers_when_every_request_thread_is_stuck(
+    workload: Callable[..., Service],
+) -> None:
+    service = workload(CONCURRENCY="2", QUEUE_SIZE="2", REQUEST_TIMEOUT="10", QUEUE_TIMEOUT="8")
+    with ThreadPoolExecutor(8) as clients:
+        stuck = [clients.submit(service.ask, "GET", "/stuck") for _ in range(4)]
+
+        def waiting() -> int:
+            text = service.ask("GET", "/debug/pprof/goroutine?debug=2", admin=True).data
+            return text.count(b"GET /stuck")
+
+        eventually(lambda: waiting() >= 2, what="every thread is stuck")
+        times = []
+        for _ in range(5):
+            began = time.monotonic()
+            seen = profile(service, "goroutine")
+            times.append(time.monotonic() - began)
+        assert [future.result(30).status for future in stuck] == [200] * 4
+    labels = [dict(tags) for _, tags in seen.samples if ("endpoint", "/stuck") in tags]
+    assert len(labels) >= 1
+    assert {each["state"] for each in labels} == {"condition"}
+    assert min(times) < 0.25
+
+
+def test_all_workers_are_one_profile_and_a_killed_one_is_named(
+    workload: Callable[..., Service],
+) -> None:
+    service = workload(workers=4)
+    pids = service.pids()
+    each = {pid: profile(service, f"threadcreate?pid={pid}").total() for pid in pids}
+    whole = profile(service, "threadcreate?pid=all")
+    assert {int(str(dict(tags)["pid"])) for _, tags in whole.samples} == pids
+    assert abs(whole.total() - sum(each.values())) <= 4  # exchanges come and go
+    with ThreadPoolExecutor(1) as clients:
+        began = time.monotonic()
+        asked = clients.submit(profile, service, "wall?seconds=2&hz=20&pid=all")
+        # Whoever answers must not be the victim; its exchange is named in its own dump.
+        victim: int = eventually(lambda: _bystander(service, pids) or 0, what="a bystander")
+        os.kill(victim, signal.SIGKILL)
+        seen = asked.result(20)
+        passed = time.monotonic() - began
+    assert passed <= 2 + 2
+    assert {int(str(dict(tags)["pid"])) for _, tags in seen.samples} == pids - {victim}
+    assert f"worker {victim} is missing" in " ".join(seen.comments)
+
+
+def _bystander(service: Service, pids: set[int]) -> int | None:
+    """A worker that takes a share and does not put them together."""
+    for pid in pids:
+        text = service.ask("GET", f"/debug/pprof/goroutine?debug=2&pid={pid}", admin=True).data
+        if b"waiting.py" in text and b"admin-shares" not in text:
+            return pid
+    return None
+
+
+def test_a_second_profile_is_refused_at_once(workload: Callable[..., Service]) -> None:
+    service = workload()
+    with ThreadPoolExecutor(1) as clients:
+        first = clients.submit(service.ask, "GET", "/debug/pprof/profile?seconds=2", admin=True)
+        threading.Event().wait(0.5)
+        times = []
+        for _ in range(3):
+            began = time.monotonic()
+            second = service.ask("GET", "/debug/pprof/profile?seconds=2", admin=True)
+            times.append(time.monotonic() - began)
+            assert second.status == 500
+            assert second.data.startswith(b"Could not enable CPU profiling: ")
+        assert first.result(20).status == 200
+    assert min(times) < 0.1
+
+
+def test_who_leaves_leaves_nothing_running(workload: Callable[..., Service]) -> None:
+    service = workload()
+    before = state(service)
+    kinds = ["profile", "wall", "block", "heap", "trace"]
+    for number in range(20):
+        name = kinds[number % len(kinds)]
+        with socket.create_connection(("127.0.0.1", service.admin_port), 5) as client:
+            client.sendall(f"GET /debug/pprof/{name}?seconds=30 HTTP/1.0\r\n\r\n".encode())
+            threading.Event().wait(0.02 * (number % 3))
+
+    def settled() -> bool:
+        now = state(service)
+        same = ("switch_interval", "tracemalloc", "descriptors")
+        left = [name for name in now["threads"] if name.startswith("admin-")]
+        return not left and all(now[key] == before[key] for key in same)
+
+    eventually(settled, what="everything is as it was")
+    assert children(before["pid"]) == []
+    assert profile(service, "wall?seconds=1").total() > 0  # and the place is free
+
+
+def children(pid: int) -> list[str]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [child for task in tasks for child in task.read_text().split()]
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed")
+def test_go_reads_every_profile(workload: Callable[..., Service], tmp_path: Path) -> None:
+    service = workload(workers=2)
+    wanted = {
+        "profile?seconds=1&pid=all": ["engine"],
+        "wall?seconds=1&hz=50": ["wall"],
+        "block?seconds=1": ["delay"],
+        "heap": ["inuse_space"],
+        "heap?seconds=1": ["inuse_space"],
+        "mutex": ["delay"],
+        "goroutine?pid=all": ["goroutine"],
+        "threadcreate": ["threadcreate"],
+    }
+    with Load(service.url, ["/burst", "/convoy"], clients=3):
+        for number, query in enumerate(wanted):
+            answer = service.ask("GET", f"/debug/pprof/{query}", admin=True)
+            (tmp_path / f"{number}.pb.gz").write_bytes(answer.data)
+    for number, (query, words) in enumerate(wanted.items()):
+        file = str(tmp_path / f"{number}.pb.gz")
+        assert "flat" in go(tmp_path, "-top", file), query
+        assert go(tmp_path, "-tags", file) or query.startswith(("heap", "threadcreate"))
+        raw = go(tmp_path, "-raw", file)
+        assert all(word in raw for word in words), (query, raw[:500])
+        if shutil.which("dot"):
+            assert "<svg" in go(tmp_path, "-svg", "-output=/dev/stdout", file)
+
+
+def go(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["go", "tool", "pprof", *arguments],
+        env={**os.environ, "PPROF_TMPDIR": str(folder), "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
