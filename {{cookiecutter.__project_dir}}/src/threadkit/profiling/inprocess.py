@@ -18,7 +18,7 @@ from typing import Final
 
 from threadkit.profiling.classify import RUNNING, classify, sites_of
 from threadkit.profiling.clocks import thread_cpu_ns
-from threadkit.profiling.profile import Labels, Profile, Stack
+from threadkit.profiling.profile import Frame, Labels, Profile, Stack
 from threadkit.profiling.threads import (
     Request,
     by_thread,
@@ -32,6 +32,9 @@ SWITCH_INTERVAL: Final = 50e-6
 """Seconds; the shortest that was of use."""
 LATEST: Final = 250e-6
 """Seconds after which a sample shows something else than what it should."""
+
+NOWHERE: Final[Stack] = (Frame("[every sample came late]", "", 0),)
+"""Stands for the CPU time of a window in which no look was in time."""
 
 
 @contextmanager
@@ -122,5 +125,7 @@ def _count(
 def _fill(profile: Profile, found: dict[tuple[Stack, Labels], list[int]], total: int) -> None:
     """What was dropped is spread over what was seen, so that the sum is what was used."""
     seen = sum(used for _, used in found.values())
+    if not seen:
+        profile.add(NOWHERE, (0, total))
     for (stack, tags), (count, used) in found.items():
-        profile.add(stack, (count, used * total // seen if seen else 0), tags)
+        profile.add(stack, (count, used * total // seen), tags)
