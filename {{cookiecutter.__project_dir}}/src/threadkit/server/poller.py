@@ -35,7 +35,6 @@ _SHARE: Final = 32
 _LINGER: Final = 2.0
 _DRAINED: Final = 1024 * 1024
 """Seconds that a client may take to close its side, and bytes that it may still send."""
-_ACCEPTED_AT_ONCE: Final = 16
 _EXEMPT: Final = frozenset(path.encode() for path in HEALTH)
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -85,7 +84,8 @@ class Poller:
         for listener in listeners:
             listener.setblocking(False)
             self._listeners[listener.fileno()] = (listener, listener.getsockname())
-            self._epoll.register(listener.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            # Not EPOLLEXCLUSIVE: it would wake the worker that asked first, however busy it is.
+            self._epoll.register(listener.fileno(), select.EPOLLIN)
 
     def stop_listening(self) -> None:
         """Take what has connected already; the caller closes the listeners."""
@@ -111,9 +111,9 @@ class Poller:
                 if connection.state is not State.BUSY:
                     self._read(connection)
             elif (listener := self._listeners.get(fd)) is not None:
-                for _ in range(_ACCEPTED_AT_ONCE):
-                    if not self._accept_one(*listener):
-                        break
+                # One a turn, so that between two the other events, the line's time limits and,
+                # where this worker is busy, another worker have theirs.
+                self._accept_one(*listener)
             elif (call := self._wakers.get(fd)) is not None:
                 call()
         self._look_at_deadlines()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 import time
 from typing import Any, Final
 
@@ -23,6 +24,10 @@ from threadkit.server.replacement import Replacement
 
 _SPARE_FILES: Final = 256
 """Open files beside the clients' connections: databases, logs, the admin address."""
+_SWITCH: Final = 0.001
+"""Seconds that a handler may hold the interpreter lock while others want it; Python's own 5 ms
+would let eight busy handlers keep the main thread from accepting and refusing for 40 ms each
+time that it has let go of the lock, and that it does in every system call."""
 
 
 class Worker(Base):  # type: ignore[misc]
@@ -53,6 +58,7 @@ class Worker(Base):  # type: ignore[misc]
         from threadkit import runtime
         from threadkit.server.serving import Serving
 
+        sys.setswitchinterval(_SWITCH)
         serving = Serving(self, runtime.current())
         replacement = Replacement(self.ppid, time.monotonic() - self._began)
         serving.poller.wake_by(self.PIPE[0], self._drain_pipe)
