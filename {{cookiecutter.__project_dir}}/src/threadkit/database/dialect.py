@@ -53,6 +53,11 @@ class MigrationsRunning(Exception):
         )
 
 
+WARM = 0.01
+"""Seconds for which an idle connection is believed not to have been ended by the server: a
+look at its socket gives the interpreter away, which under load is dearer than the look."""
+
+
 class Dialect(Protocol):
     """One kind of server. Stateless, so any thread may use it."""
 
@@ -75,10 +80,10 @@ class Dialect(Protocol):
     ) -> DBAPIConnection:
         """Open a guarded connection (see ``guard``), no longer than the current scope lasts."""
 
-    def alive(self, connection: DBAPIConnection) -> bool:
-        """Whether an idle connection looks whole. No round trip; must not block.
+    def alive(self, connection: DBAPIConnection, idle: float) -> bool:
+        """Whether a connection that was ``idle`` for so long looks whole. Must not block.
 
-        False also for one that the guard has dropped.
+        No round trip. False also for one that the guard has dropped.
         """
 
     def interrupted(self, error: BaseException) -> bool:

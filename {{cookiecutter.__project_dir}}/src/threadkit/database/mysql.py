@@ -14,7 +14,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from threadkit.database.dialect import MIGRATION_PATIENCE, Fault, MigrationsRunning
+from threadkit.database.dialect import MIGRATION_PATIENCE, WARM, Fault, MigrationsRunning
 from threadkit.database.guard import Tally
 from threadkit.settings import Settings
 
@@ -83,11 +83,13 @@ class MySQL:
 
         return connect(arguments, options, tally)
 
-    def alive(self, connection: DBAPIConnection) -> bool:
+    def alive(self, connection: DBAPIConnection, idle: float) -> bool:
         """An idle connection has nothing to read: what it has is its end, or an error."""
         driver: Any = connection
         if not driver.open:
             return False
+        if idle < WARM:
+            return True
         poll = select.poll()
         poll.register(driver.fileno(), select.POLLIN)
         return not poll.poll(0)

@@ -47,7 +47,8 @@ class FairPool(Pool):
 
     ``connect`` waits ``min(timeout, remaining())`` seconds, then raises ``PoolExhausted``, which
     is also ``DeadlineExceeded`` where it was the scope's time; ``Cancelled`` as soon as the scope
-    is cancelled. A connection that ``alive`` finds dead is replaced on its way out.
+    is cancelled. A connection that ``alive`` finds dead, told for how long it
+    was idle, is replaced on its way out.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class FairPool(Pool):
         creator: Any,
         pool_size: int = 5,
         timeout: float = 30.0,
-        alive: Callable[[DBAPIConnection], bool] | None = None,
+        alive: Callable[[DBAPIConnection, float], bool] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(creator, **options)
@@ -65,7 +66,8 @@ class FairPool(Pool):
         # Guards all below. Re-entrant, because a connection that somebody forgot comes back
         # from the garbage collector, which may run in the middle of anything, also here.
         self._lock = threading.RLock()
-        self._idle: deque[ConnectionPoolEntry] = deque()
+        # Each with the time when it came back.
+        self._idle: deque[tuple[ConnectionPoolEntry, float]] = deque()
         self._line: deque[_Waiter] = deque()
         self._open = 0
         self._disposed = False
@@ -76,16 +78,16 @@ class FairPool(Pool):
         scope = current_scope()
         if scope is not None:
             scope.checkpoint()
-        record = self._reserve()
+        record, since = self._reserve()
         if record is None:
             return self._create()
         connection = record.dbapi_connection
-        if connection is not None and not self._alive(connection):
+        if connection is not None and not self._alive(connection, monotonic() - since):
             record.invalidate()
         return record
 
-    def _reserve(self) -> ConnectionPoolEntry | None:
-        """A connection, or None: a place to make one."""
+    def _reserve(self) -> tuple[ConnectionPoolEntry | None, float]:
+        """A connection and since when it is idle; or None, a place to make one."""
         with self._lock:
             # Where somebody is in line, nothing is free. The last one back goes out first: it
             # is warm.
@@ -93,20 +95,20 @@ class FairPool(Pool):
                 return self._idle.pop()
             if self._open < self._size:
                 self._open += 1
-                return None
+                return None, 0.0
             waiter = _Waiter()
             self._line.append(waiter)
             # The collector may have brought a connection back since we looked.
             self._serve()
         self._wait(waiter)
-        return waiter.record
+        return waiter.record, monotonic()  # from hand to hand
 
     def _serve(self) -> None:
         """Under the lock: give what is free to those in line."""
         while self._line and (self._idle or self._open < self._size):
             waiter = self._line.popleft()
             if self._idle:
-                waiter.record = self._idle.pop()
+                waiter.record, _ = self._idle.pop()
             else:
                 self._open += 1
             waiter.granted = True
@@ -152,7 +154,7 @@ class FairPool(Pool):
         if record is None:
             self._open -= 1
         else:
-            self._idle.append(record)
+            self._idle.append((record, monotonic()))
         self._serve()
 
     def _create(self) -> ConnectionPoolEntry:
@@ -192,7 +194,7 @@ class FairPool(Pool):
             self._disposed = True
             idle = list(self._idle)
             self._idle.clear()
-        for record in idle:
+        for record, _ in idle:
             record.close()
 
     def stats(self) -> Mapping[str, float]:
@@ -214,5 +216,5 @@ class FairPool(Pool):
         return ", ".join(f"{key} {value:g}" for key, value in self.stats().items())
 
 
-def _unknown(_connection: DBAPIConnection) -> bool:
+def _unknown(_connection: DBAPIConnection, _idle: float) -> bool:
     return True

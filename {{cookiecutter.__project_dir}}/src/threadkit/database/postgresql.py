@@ -11,7 +11,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from threadkit.database.dialect import MIGRATION_PATIENCE, Fault, MigrationsRunning
+from threadkit.database.dialect import MIGRATION_PATIENCE, WARM, Fault, MigrationsRunning
 from threadkit.database.guard import Tally
 from threadkit.settings import Settings
 
@@ -88,10 +88,10 @@ class PostgreSQL:
         connection.tally = tally
         return connection  # type: ignore[no-any-return]
 
-    def alive(self, connection: DBAPIConnection) -> bool:
+    def alive(self, connection: DBAPIConnection, idle: float) -> bool:
         """An idle connection has nothing to read: what it has is its end, or an error."""
         guarded: Any = connection
-        return guarded.is_whole()  # type: ignore[no-any-return]
+        return guarded.is_whole(look=idle >= WARM)  # type: ignore[no-any-return]
 
     def interrupted(self, error: BaseException) -> bool:
         """Never: psycopg's waits raise the scope's error."""

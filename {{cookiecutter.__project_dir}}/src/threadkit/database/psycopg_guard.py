@@ -130,13 +130,15 @@ class GuardedConnection(psycopg.Connection[Any]):
                 if until is not None and monotonic() >= until:
                     raise
 
-    def is_whole(self) -> bool:
-        """Whether this idle connection can be used. No round trip.
+    def is_whole(self, *, look: bool) -> bool:
+        """Whether this idle connection can be used; ``look`` at its socket, too. No round trip.
 
         It has nothing to read: what is there is the server's farewell, or the end.
         """
         if self.pgconn.transaction_status != TransactionStatus.IDLE:
             return False  # closed, or left in a transaction
+        if not look:
+            return True
         if (poll := self._poll) is None:
             poll = self._poll = select.poll()
             poll.register(self.pgconn.socket, select.POLLIN)

@@ -60,7 +60,7 @@ class SQLite:
         connection: Any = GuardedConnection(*arguments, tally=tally, **options)
         return connection  # type: ignore[no-any-return]
 
-    def alive(self, connection: DBAPIConnection) -> bool:
+    def alive(self, connection: DBAPIConnection, idle: float) -> bool:
         """Always: nobody else can end it."""
         return True
 
