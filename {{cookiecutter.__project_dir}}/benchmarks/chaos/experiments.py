@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chaos.subjects import CONCURRENCY, CORES, Subject, get
+from benchmarks.chaos.subjects import CONCURRENCY, CORES, Subject, cpu_seconds, get
 
 Start = Callable[..., AbstractContextManager[Subject]]
 Numbers = dict[str, float]
@@ -118,9 +118,9 @@ def overload(path: str, capacity: float | None) -> Callable[[Start], Numbers]:
     return run
 
 
-def closed_loop(port: int, path: str, seconds: int) -> float:
-    """Requests a second of four clients that wait for their answers."""
-    words = ["taskset", "-c", str(CORES[-1]), "wrk", "-t1", "-c4", f"-d{seconds}s"]
+def closed_loop(port: int, path: str, seconds: int, clients: int = 4) -> float:
+    """Requests a second of clients that wait for their answers."""
+    words = ["taskset", "-c", str(CORES[-1]), "wrk", "-t1", f"-c{clients}", f"-d{seconds}s"]
     output = subprocess.run(
         [*words, f"http://127.0.0.1:{port}{path}"], capture_output=True, text=True, check=True
     ).stdout
@@ -201,15 +201,18 @@ def signalled(number: signal.Signals, runs: int) -> Callable[[Start], Numbers]:
 
 
 def kill(start: Start) -> Numbers:
-    """kill -9 of one worker of two, under load."""
+    """kill -9 of one worker of two, under a load that one alone could not take.
+
+    A 503 in the meantime is no failure: it says at once that there is no place.
+    """
     with start(workers=2) as server:
-        load = Load(server.port, "/wait", 60, 8, 5.0)
+        load = Load(server.port, "/wait", 130, 8, 5.0)
         time.sleep(2.0)
         victim, before = server.workers()[0], time.monotonic()
         os.kill(victim, signal.SIGKILL)
         result = load.result()["load"]
         killed = before - (before - 2.0)
-        lost = sum(s != 200 for *_, s in result)
+        lost = sum(s not in (200, 503) for *_, s in result)
         late = [due for due, took, s in result if due > killed and (took > 0.5 or s != 200)]
         return {
             "failures beyond in flight": max(0, lost - CONCURRENCY),
@@ -240,6 +243,18 @@ def stuck(start: Start) -> Numbers:
         "replaced, beyond deadline + grace, s": replaced - 2,
         "failed requests of others": sum(status != 200 for *_, status in result),
     }
+
+
+def burst(start: Start) -> Numbers:
+    """14 clients connect at once and stay; what the less busy of two workers gets of the work."""
+    shares = []
+    with start(workers=2, pinned=False) as server:
+        for _ in range(10):
+            before = {pid: cpu_seconds(pid) for pid in server.workers()}
+            closed_loop(server.port, "/quick", 1, 14)
+            used = [cpu_seconds(pid) - at for pid, at in before.items()]
+            shares.append(min(used) / sum(used))
+    return {"lesser share, worst of 10": min(shares), "lesser share": statistics.median(shares)}
 
 
 def who(port: int) -> int:
@@ -299,6 +314,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "flood": Experiment(flood, _HEALTH, _PROMPT),
     "stop": Experiment(signalled(signal.SIGTERM, 10), {}, {"failed requests": 0}),
     "reload": Experiment(signalled(signal.SIGHUP, 10), {}, {"failed requests": 0}),
+    "burst": Experiment(burst, {"lesser share": 0.3, "lesser share, worst of 10": 0.15}, {}),
     "kill": Experiment(kill, {}, {"failures beyond in flight": 2, "capacity back after s": 3.0}),
     "stuck": Experiment(
         stuck, {}, {"replaced, beyond deadline + grace, s": 5, "failed requests of others": 0}

@@ -71,16 +71,21 @@ class Subject:
 
     def cpu_seconds(self) -> float:
         """What master and workers have used."""
-        total = 0
-        for pid in (self.process.pid, *self.workers()):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
-        return total / os.sysconf("SC_CLK_TCK")
+        return sum(cpu_seconds(pid) for pid in (self.process.pid, *self.workers()))
+
+
+def cpu_seconds(pid: int) -> float:
+    """What this process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
-def subject(name: str, *, workers: int = 1, **settings: str) -> Iterator[Subject]:
+def subject(
+    name: str, *, workers: int = 1, pinned: bool = True, **settings: str
+) -> Iterator[Subject]:
     """Start `stock` or `ours`, wait until it answers, and stop it at the end."""
+    cores = CORES[:1] if pinned else CORES
     with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -115,7 +120,7 @@ def subject(name: str, *, workers: int = 1, **settings: str) -> Iterator[Subject
             }
         with Path(folder, "log").open("wb") as log:
             process = subprocess.Popen(
-                ["taskset", "-c", str(CORES[0]), *command],
+                ["taskset", "-c", ",".join(map(str, cores)), *command],
                 cwd=PROJECT if name == "ours" else folder,
                 env=dict(environ),
                 stdout=log,

@@ -26,6 +26,7 @@ from typing import Final
 from threadkit.limits import HEALTH
 from threadkit.server.connection import Connection, State
 from threadkit.server.faults import LATE_BODY, LATE_HEAD, TRUNCATED, Fault
+from threadkit.server.share import Share
 from threadkit.server.wire import Limits, Stage
 
 _READ: Final = select.EPOLLIN | select.EPOLLONESHOT
@@ -67,6 +68,7 @@ class Poller:
         self._ready = ready
         self._faulty = faulty
         self._listeners: dict[int, tuple[socket.socket, object]] = {}
+        self._share: Share | None = None
         self._wakers: dict[int, Callable[[], None]] = {}
         self.connections: dict[int, Connection] = {}
         # (when to look, a tie-breaker, connection); the main thread's.
@@ -79,8 +81,9 @@ class Poller:
         self._lock = threading.Lock()
         self.dropped = 0
 
-    def listen(self, listeners: Iterable[socket.socket]) -> None:
-        """Accept on these from now on."""
+    def listen(self, listeners: Iterable[socket.socket], *, shared: bool) -> None:
+        """Accept on these from now on; ``shared`` where other workers do so as well."""
+        self._share = Share() if shared else None
         for listener in listeners:
             listener.setblocking(False)
             self._listeners[listener.fileno()] = (listener, listener.getsockname())
@@ -105,6 +108,10 @@ class Poller:
         now = time.monotonic()
         if self._checks:
             timeout = min(timeout, max(0.0, self._checks[0][0] - now))
+        if self._share is not None:
+            timeout = min(timeout, max(0.0, self._share.again - now))
+            if self._share.is_over(now):
+                self._watch_listeners(select.EPOLLIN)
         for fd, _ in self._epoll.poll(timeout, 128):
             if (connection := self.connections.get(fd)) is not None:
                 # A number that was closed and used again in this very turn is not ours.
@@ -113,7 +120,9 @@ class Poller:
             elif (listener := self._listeners.get(fd)) is not None:
                 # One a turn, so that between two the other events, the line's time limits and,
                 # where this worker is busy, another worker have theirs.
-                self._accept_one(*listener)
+                taken, share = self._accept_one(*listener), self._share
+                if taken and share is not None and share.took(time.monotonic()):
+                    self._watch_listeners(0)
             elif (call := self._wakers.get(fd)) is not None:
                 call()
         self._look_at_deadlines()
@@ -167,6 +176,10 @@ class Poller:
         for connection in list(self.connections.values()):
             self.close(connection)
         self._epoll.close()
+
+    def _watch_listeners(self, events: int) -> None:
+        for fd in self._listeners:
+            self._epoll.modify(fd, events)
 
     def _accept_one(self, listener: socket.socket, name: object) -> bool:
         try:

@@ -62,7 +62,7 @@ class Worker(Base):  # type: ignore[misc]
         serving = Serving(self, runtime.current())
         replacement = Replacement(self.ppid, time.monotonic() - self._began)
         serving.poller.wake_by(self.PIPE[0], self._drain_pipe)
-        serving.poller.listen(self.sockets)
+        serving.poller.listen(self.sockets, shared=self.cfg.workers > 1)
         while self.alive:
             self.notify()
             serving.turn()

@@ -1,0 +1,50 @@
+"""A burst of new connections is for all workers, though one of them wakes up first.
+
+The workers accept on the same listeners. Who wakes up first could take every connection of a
+burst within a millisecond, before another worker has got a processor to run on, and clients
+that keep their connections would then stay with it: one core busy, the other idle. So a worker
+takes a few and then leaves the next ones to the others for a moment.
+
+    share = Share()
+    if share.took(time.monotonic()):
+        ...  # stop accepting until share.again
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+_BURST: Final = 3
+_WITHIN: Final = 0.002
+_PAUSE: Final = 0.001
+"""So many connections, within so many seconds, are followed by a pause of so many. Those who
+come one by one as fast as one worker can answer them, some 1500 a second, see next to none."""
+
+
+class Share:
+    """For one worker: when it has taken enough of a burst. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._since = -math.inf
+        self._taken = 0
+        self.again = math.inf
+        """When to accept again; infinite where it is not paused."""
+
+    def took(self, now: float) -> bool:
+        """One connection was taken; True where the others come first now, until ``again``."""
+        if now - self._since > _WITHIN:
+            self._since, self._taken = now, 0
+        self._taken += 1
+        if self._taken < _BURST:
+            return False
+        self._since = -math.inf
+        self.again = now + _PAUSE
+        return True
+
+    def is_over(self, now: float) -> bool:
+        """Whether a pause has just ended; once for each."""
+        if now < self.again:
+            return False
+        self.again = math.inf
+        return True
