@@ -59,7 +59,7 @@ def test_its_types_are_strict_and_right(project: Path, service: Path) -> None:
 
 def test_the_default_bake_passes_its_tests(bake: Bake, service: Path, tmp_path: Path) -> None:
     project = shutil.copytree(bake(), tmp_path / "my-service")
-    output = _run(service, project, "python", "-m", "pytest", "--color=no", seconds=900)
+    output = _run(service, project, "python", "-m", "pytest", "--color=no", seconds=1500)
     counts = re.search(r"^=+ (\d+) passed.* in ", output, re.MULTILINE)
     assert counts
     assert int(counts[1]) > 0
