@@ -20,6 +20,10 @@ _WITHIN: Final = 0.002
 _PAUSE: Final = 0.001
 """So many connections, within so many seconds, are followed by a pause of so many. Those who
 come one by one as fast as one worker can answer them, some 1500 a second, see next to none."""
+_MOST: Final = 8
+_QUIET: Final = 0.01
+"""So many pauses in a row, until there was no burst for so many seconds: thousands at once are
+more than every worker's share anyway, and whoever stands behind them must not wait for it."""
 
 
 class Share:
@@ -28,6 +32,8 @@ class Share:
     def __init__(self) -> None:
         self._since = -math.inf
         self._taken = 0
+        self._burst = -math.inf
+        self._pauses = 0
         self.again = math.inf
         """When to accept again; infinite where it is not paused."""
 
@@ -39,6 +45,12 @@ class Share:
         if self._taken < _BURST:
             return False
         self._since = -math.inf
+        if now - self._burst > _QUIET:
+            self._pauses = 0
+        self._burst = now
+        if self._pauses == _MOST:
+            return False
+        self._pauses += 1
         self.again = now + _PAUSE
         return True
 

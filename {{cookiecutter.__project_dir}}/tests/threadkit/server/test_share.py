@@ -33,6 +33,19 @@ def test_who_comes_one_by_one_is_not_kept_waiting() -> None:
     assert not any(ours.took(number * 0.0011) for number in range(1000))
 
 
+def test_thousands_at_once_are_taken_without_more_pauses() -> None:
+    ours = Share()
+    now, pauses = 1.0, 0
+    for _ in range(3000):
+        now += 0.0001
+        if ours.took(now):
+            pauses += 1
+            now = ours.again
+    assert pauses == 8
+    # After a quiet moment a burst is shared again.
+    assert [ours.took(now + 0.02 + n * 0.0001) for n in range(3)] == [False, False, True]
+
+
 def test_two_workers_share_what_has_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(share, "_WITHIN", 60.0)
     monkeypatch.setattr(share, "_PAUSE", 60.0)
