@@ -194,11 +194,11 @@ def children(pid: int) -> list[str]:
     return [child for task in tasks for child in task.read_text().split()]
 
 
-@pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed")
 UNLABELLED = ("heap", "threadcreate", "mutex")
 """Profiles that may have no labels at all; for locks, where nobody waited for one."""
 
 
+@pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed")
 def test_go_reads_every_profile(workload: Callable[..., Service], tmp_path: Path) -> None:
     service = workload(workers=2)
     wanted = {
