@@ -121,7 +121,8 @@ def test_make_demo_serves_a_fresh_bake_twice_and_stops_cleanly(
             assert _status(environment["BIND"], "/readyz") == 200
             assert _status(environment["ADMIN_BIND"], "/metrics") == 200
             terminal.control_c()
-            assert terminal.finish(30) == -signal.SIGINT
+            # By the interrupt, or by the recipe's success, whichever make hears of first.
+            assert terminal.finish(30) in (0, -signal.SIGINT)
         assert f"http://{environment['BIND']}" in terminal.output
         assert terminal.output.count("curl ") == 3
         assert "Traceback" not in terminal.output
