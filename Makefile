@@ -15,14 +15,15 @@ help: ## show these targets
 
 install: .venv/.installed ## make .venv with the template's own tools
 
-# Data and environment of an earlier demo stay; HOME, so that no replay file is left in yours.
+# Data and environment of an earlier demo stay; HOME, so that no replay file is left in yours;
+# PATH, for its quick installer.
 demo: install ## bake the default service into .demo/ and serve it until Ctrl-C
 	@rm -rf .demo/template && $(BIN)/python tests/snapshot.py .demo/template
 	@if [ -d $(DEMO) ]; then \
 		find $(DEMO) -mindepth 1 -maxdepth 1 ! -name .venv ! -name var -exec rm -rf {} +; fi
 	@HOME=$$PWD/.demo $(BIN)/cookiecutter .demo/template --no-input --default-config \
 		--overwrite-if-exists -o .demo
-	@trap : INT; $(MAKE) --no-print-directory -C $(DEMO) run || { \
+	@trap : INT; PATH="$$PWD/$(BIN):$$PATH" $(MAKE) --no-print-directory -C $(DEMO) run || { \
 		status=$$?; test $$status -eq 130 || exit $$status; } # 130: Ctrl-C, which is no error
 
 test: lint ## run everything that CI runs
