@@ -128,6 +128,8 @@ class Settings(BaseSettings):
     """When a stopping worker is killed, whatever it still does."""
     max_body_bytes: Annotated[int, Field(ge=1)] = 1024 * 1024
     """Largest request body."""
+    max_unfinished_bytes: Annotated[int, Field(ge=2 * 1024 * 1024)] = 32 * 1024 * 1024
+    """Memory of requests that are still coming in, in a worker; above it, some get 503."""
 
     executor_threads: Count = 8
     """Threads that task groups and background work of a worker share."""

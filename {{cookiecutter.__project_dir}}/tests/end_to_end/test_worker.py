@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
@@ -23,6 +24,7 @@ Start = Callable[..., Service]
 GET = b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n"
 HALF_HEAD = b"GET /quick HTTP/1.1\r\nHost: x\r\nX-Half: y"
 HALF_BODY = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello"
+MIB = 1024 * 1024
 CHUNKED = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -219,6 +221,48 @@ def test_too_many_connections_drop_the_longest_silent_one(serve: Start) -> None:
         assert first.recv(1) == b""
 
 
+def test_unfinished_requests_share_a_budget_of_memory(serve: Start) -> None:
+    """Bodies that stop a byte before their end are held in the worker, and nobody's thread."""
+    service = serve(MAX_UNFINISHED_BYTES=str(4 * MIB))
+    (pid,) = service.pids()
+    head = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
+    announced = head + b"Content-Length: %d\r\n\r\n" % MIB + b"x" * (MIB - 1)
+    chunked = head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % MIB + b"x" * (MIB - 1)
+    before = memory(pid)
+    with ExitStack() as stack:
+        first, *_ = silent(stack, service.port, 15, announced)
+        silent(stack, service.port, 15, chunked)
+        # Who sends its body in one go is served among them.
+        assert service.ask("POST", "/echo", body=b"y" * (MIB - 100)).status == 200
+        eventually(lambda: connections(service)["unfinished_bytes"] > 2 * MIB, what="it holds some")
+        assert connections(service)["unfinished_bytes"] <= 4 * MIB
+        assert memory(pid) - before < 16 * MIB
+        eventually(lambda: refused(service, "memory") >= 26, what="the others are refused")
+        problem(read_answer(first.makefile("rb")), 503)
+    eventually(lambda: connections(service)["unfinished_bytes"] == 0, what="all is given back")
+
+
+def memory(pid: int) -> int:
+    """Bytes that the process has in memory."""
+    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def connections(service: Service) -> dict[str, int]:
+    """What its only worker says of its connections."""
+    stats: dict[str, int] = service.ask("GET", "/debug/vars", admin=True).json()["stats"][
+        "connections"
+    ]
+    return stats
+
+
+def refused(service: Service, reason: str) -> float:
+    """How many were refused for this reason."""
+    text = service.ask("GET", "/metrics", admin=True).data.decode()
+    name = f'http_requests_refused_total{{reason="{reason}"}} '
+    return sum(float(line.removeprefix(name)) for line in text.splitlines() if name in line)
+
+
 def test_a_full_line_is_503_at_once_and_health_does_not_stand_in_it(serve: Start) -> None:
     service = serve(CONCURRENCY="2", QUEUE_SIZE="2", QUEUE_TIMEOUT="1")
     with ExitStack() as stack:
@@ -250,9 +294,9 @@ def _line(service: Service) -> dict[str, int]:
 
 
 def test_a_stop_takes_in_who_has_connected_and_finishes_who_runs(serve: Start) -> None:
-    service = serve(DRAIN_DELAY="1", CONCURRENCY="4", MAX_REQUEST_TIMEOUT="3")
+    service = serve(DRAIN_DELAY="3", CONCURRENCY="4", MAX_REQUEST_TIMEOUT="3")
     with ExitStack() as stack:
-        (running,) = silent(stack, service.port, 1, b"GET /sleep/2.0 HTTP/1.1\r\nHost: x\r\n\r\n")
+        (running,) = silent(stack, service.port, 1, b"GET /sleep/4.5 HTTP/1.1\r\nHost: x\r\n\r\n")
         eventually(lambda: _line(service)["running"] == 1, what="it runs")
         service.send(signal.SIGTERM)
         eventually(lambda: _readiness(service) == 503, what="readiness turns false")

@@ -85,7 +85,7 @@ PLACES: Final = Gauge(
 REFUSED: Final = Counter(
     "http_requests_refused_total",
     "Requests that were not run: the line was full, the wait in it over, their time over "
-    "before they came in, or their route given up first.",
+    "before they came in, their route given up first, or too many bytes coming in (memory).",
     ["reason"],
 )
 

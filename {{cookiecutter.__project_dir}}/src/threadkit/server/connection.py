@@ -33,6 +33,7 @@ class Connection:
         *(
             "exempt",
             "fd",
+            "held",
             "inflow",
             "known",
             "last",
@@ -58,6 +59,8 @@ class Connection:
         self.deadline = math.inf
         self.check_at = math.inf
         self.drained = 0
+        self.held = 0
+        """Bytes of an unfinished request, as they were counted; under the poller's lock."""
         self.known = False
         """The poller's epoll has seen it."""
         self.exempt = False

@@ -25,8 +25,9 @@ from typing import Final
 
 from threadkit.limits import HEALTH
 from threadkit.server.connection import Connection, State
-from threadkit.server.faults import LATE_BODY, LATE_HEAD, TRUNCATED, Fault
+from threadkit.server.faults import CROWDED, LATE_BODY, LATE_HEAD, TRUNCATED, Fault
 from threadkit.server.share import Share
+from threadkit.server.unfinished import Unfinished
 from threadkit.server.wire import Limits, Stage
 
 _READ: Final = select.EPOLLIN | select.EPOLLONESHOT
@@ -58,6 +59,7 @@ class Poller:
         patience: Patience,
         limits: Limits,
         most: int,
+        most_bytes: int,
         ready: Callable[[Connection, bool], None],
         faulty: Callable[[Fault, Connection], None],
     ) -> None:
@@ -79,6 +81,7 @@ class Poller:
         # Guards the hand-over: a connection must not be closed between its becoming ours and
         # its being armed, or the number that is armed would already be another one's.
         self._lock = threading.Lock()
+        self.unfinished = Unfinished(most_bytes)  # under _lock
         self.dropped = 0
 
     def listen(self, listeners: Iterable[socket.socket], *, shared: bool) -> None:
@@ -152,7 +155,7 @@ class Poller:
         except OSError:
             self.close(connection)
             return
-        connection.inflow.buffer.clear()
+        connection.inflow.forget()
         self._arm(connection, State.LEAVING, time.monotonic() + _LINGER)
 
     def close(self, connection: Connection) -> None:
@@ -162,6 +165,7 @@ class Poller:
                 return
             connection.state = State.CLOSED
             self.connections.pop(connection.fd, None)
+            self.unfinished.forget(connection)
             connection.sock.close()
 
     def let_go(self, quiet_since: float) -> None:
@@ -234,6 +238,8 @@ class Poller:
             self._hand_on(connection)
         else:
             self._keep(connection, stage)
+            if self.unfinished.too_many:
+                self._make_room_for_bytes()
 
     def _drain(self, connection: Connection, count: int) -> None:
         connection.drained += count
@@ -246,6 +252,9 @@ class Poller:
         connection.arrived = time.monotonic()
         connection.state = State.BUSY
         connection.stage = Stage.READY
+        if connection.held:
+            with self._lock:
+                self.unfinished.forget(connection)
         inflow = connection.inflow
         connection.exempt = any(map(inflow.mentions, _EXEMPT)) and inflow.target() in _EXEMPT
         self._ready(connection, patient)
@@ -280,6 +289,7 @@ class Poller:
             if connection.state is State.CLOSED:
                 return
             connection.deadline = deadline
+            self.unfinished.count(connection)
             if deadline < connection.check_at:
                 self._sooner.append(connection)
             connection.state = state
@@ -331,6 +341,16 @@ class Poller:
             self.dropped += 1
             self.close(connection)
         return bool(waiting)
+
+    def _make_room_for_bytes(self) -> None:
+        """Refuse as many unfinished requests as there are too many."""
+        with self._lock:
+            waiting = [c for c in self.connections.values() if c.state is State.WAITING]
+            surplus = self.unfinished.surplus(waiting)
+            for connection in surplus:
+                connection.state = State.BUSY
+        for connection in surplus:
+            self._faulty(CROWDED, connection)
 
 
 def _last(connection: Connection) -> float:

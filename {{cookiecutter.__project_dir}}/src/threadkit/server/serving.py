@@ -21,7 +21,7 @@ from threadkit.ladder import BACKGROUND_DRAIN
 from threadkit.observability import metrics
 from threadkit.server.answering import Answering
 from threadkit.server.connection import Connection, State
-from threadkit.server.faults import EXPIRED, FULL, Fault
+from threadkit.server.faults import CROWDED, EXPIRED, FULL, Fault
 from threadkit.server.line import MOST_PATIENCE, PATIENCE, Line, Verdict
 from threadkit.server.poller import Patience, Poller
 from threadkit.server.saturation import Saturation
@@ -51,6 +51,7 @@ class Serving:
         self._counters = {
             FULL: metrics.REFUSED.labels("full"),
             EXPIRED: metrics.REFUSED.labels("waited"),
+            CROWDED: metrics.REFUSED.labels("memory"),
         }
         self._line = Line(settings.concurrency, settings.queue_size)
         self._answering = Answering(
@@ -65,6 +66,7 @@ class Serving:
             patience=Patience(cfg.keepalive, settings.header_timeout, settings.body_timeout),
             limits=Limits(body=settings.max_body_bytes),
             most=cfg.worker_connections,
+            most_bytes=settings.max_unfinished_bytes,
             ready=self._dispatch,
             faulty=self._refuse,
         )
@@ -77,10 +79,15 @@ class Serving:
         runtime.add_stats("connections", self.stats)
 
     def stats(self) -> dict[str, int]:
-        """Connections, by whose they are."""
+        """Connections, by whose they are, and the bytes of unfinished requests."""
         states = [connection.state for connection in list(self.poller.connections.values())]
         counted = {state.name.lower(): states.count(state) for state in State}
-        return {**counted, "open": len(states), "dropped": self.poller.dropped}
+        return {
+            **counted,
+            "open": len(states),
+            "dropped": self.poller.dropped,
+            "unfinished_bytes": self.poller.unfinished.bytes,
+        }
 
     def turn(self, timeout: float = _TURN) -> None:
         """One round of the main loop."""

@@ -78,8 +78,18 @@ class Inflow:
         self._end = 0  # of the head; 0 as long as it has none
         self._missing = 0  # bytes of a body whose length was announced
         self._chunks: Chunks | None = None
-        self.body = b""
+        self.body = bytearray()
         self.asks = False
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that it takes."""
+        return len(self.buffer) + len(self.body)
+
+    def forget(self) -> None:
+        """Nothing of it is wanted any more."""
+        self.buffer.clear()
+        self._begin()
 
     def feed(self, data: bytes) -> Stage:
         """Add what has arrived. Raises ``Fault`` for what is not, or must not be, a request."""
@@ -111,7 +121,7 @@ class Inflow:
         buffer, end, missing, chunks = self.buffer, self._end, self._missing, self._chunks
         received = Received(bytes(buffer[:end]), asks=self.asks)
         if chunks is not None:
-            received.body = self.body
+            received.body = bytes(self.body)
             received.rest = 0 if chunks.complete else chunks
         elif missing:
             received.body = bytes(buffer[end : end + missing])

@@ -82,6 +82,7 @@ def _poller(listener: socket.socket) -> Iterator[Poller]:
         patience=Patience(idle=60, head=60, body=60),
         limits=Limits(body=1000),
         most=100,
+        most_bytes=2**21,
         ready=lambda connection, patient: None,
         faulty=lambda fault, connection: None,
     )
