@@ -32,8 +32,7 @@ from {OWNER}.app import create_app
 what = Path(__file__).with_name("what.txt").read_text()
 if what == "broken":
     raise RuntimeError("this application cannot start")
-if what == "slow":
-    time.sleep(3)
+time.sleep({{"slow": 3, "slower": 6}}.get(what, 0))
 app = create_app()
 """
 
@@ -41,12 +40,16 @@ app = create_app()
 class Reloaded:
     """A service, what it will find at its next reload, and clients that never rest."""
 
-    def __init__(self, start: Start, folder: Path) -> None:
+    def __init__(self, start: Start, folder: Path, *arguments: str, workers: int = 2) -> None:
         self._folder = folder
         (folder / "reloaded.py").write_text(APP)
         (folder / "conf.py").write_text(CONFIGURATION)
         self.give("LOG_LEVEL=INFO", "")
-        self.service = start("-c", str(folder / "conf.py"), "reloaded:app", PYTHONPATH=str(folder))
+        self.service = start(
+            *("-c", str(folder / "conf.py"), *arguments, "reloaded:app"),
+            PYTHONPATH=str(folder),
+            WORKERS=str(workers),
+        )
         self.pids = self.service.pids()
 
     def give(self, settings: str, what: str) -> None:
@@ -133,4 +136,21 @@ def test_an_application_that_starts_slowly_is_waited_for(reloaded: Reloaded) -> 
             seconds=30,
         )
     # Not the three seconds in which the new workers could not answer.
+    assert max(took) < 2.5
+
+
+def test_a_worker_that_is_worn_out_serves_until_its_successor_does(
+    start: Start, tmp_path: Path
+) -> None:
+    """Though the next one needs several times as long to start as the first one did."""
+    worn_out = Reloaded(start, tmp_path, "--max-requests", "50", workers=1)
+    worn_out.give("LOG_LEVEL=INFO", "slower")
+    service = worn_out.service
+    with worn_out.busy() as took:
+        since = len(service.records())
+        eventually(
+            lambda: service.pids(since=since) - worn_out.pids,
+            what="a new worker answers",
+            seconds=30,
+        )
     assert max(took) < 2.5

@@ -1,7 +1,8 @@
 """Which workers have loaded the application: a mark for each in the folder that they share.
 
-A worker that cannot start looks here whether others serve, and the master, at a reload, whether
-the new ones do. Without a shared folder nobody is known.
+A worker that cannot start looks here whether others serve, one that is worn out whether another
+one has come, and the master, at a reload, whether the new ones do. Without a shared folder nobody
+is known.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 from threadkit import peers
 
 _SUFFIX: Final = ".loaded"
+_TAKEN: Final = ".taken"
 
 
 def announce(pid: int) -> None:
@@ -26,6 +28,7 @@ def forget(pid: int) -> None:
     """In the master: that worker has gone."""
     if (mark := _mark(pid)) is not None:
         mark.unlink(missing_ok=True)
+        mark.with_suffix(_TAKEN).unlink(missing_ok=True)
 
 
 def all_loaded(pids: Iterable[int]) -> bool:
@@ -33,13 +36,32 @@ def all_loaded(pids: Iterable[int]) -> bool:
     return all((mark := _mark(pid)) is not None and mark.exists() for pid in pids)
 
 
+def loaded() -> set[int]:
+    """Those that have loaded the application; some may have gone since."""
+    folder = peers.folder()
+    return set() if folder is None else {int(path.stem) for path in folder.glob(f"*{_SUFFIX}")}
+
+
+def take_newcomer(known: set[int]) -> bool:
+    """In a worker that is to leave: whether one has come for it that is not among ``known``.
+
+    Two that leave together do not count on the same one.
+    """
+    for pid in loaded() - known:
+        mark = _mark(pid)
+        if mark is None or not _exists(pid):
+            continue
+        try:
+            mark.with_suffix(_TAKEN).touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return True
+    return False
+
+
 def others_serve(own: int) -> bool:
     """Whether any other worker has loaded the application and is still there."""
-    folder = peers.folder()
-    if folder is None:
-        return False
-    pids = [int(path.stem) for path in folder.glob(f"*{_SUFFIX}")]
-    return any(pid != own and _exists(pid) for pid in pids)
+    return any(pid != own and _exists(pid) for pid in loaded())
 
 
 def _mark(pid: int) -> Path | None:

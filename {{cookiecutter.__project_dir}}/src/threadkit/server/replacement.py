@@ -1,52 +1,53 @@
-"""A worker that has to go asks for another one first, and serves until that one does.
+"""A worker that is worn out (``max_requests``) serves until another one has come for it.
 
 gunicorn starts a new worker only when the old one has left. Here the master is asked for one
-more (SIGTTIN), and once that one has had the time to start, for one less (SIGTTOU): it then
-stops its oldest worker, in order. Where that is another one than who asked, the next turn is
-this one's; both signals are gunicorn's documented interface.
+more, and this one leaves, in order, once that one has said that it has loaded the application.
+How long that takes does not matter: where the new one cannot start at all, this one goes on.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import time
-from typing import Final
+from typing import Any, Final
 
-_SHORTEST: Final = 1.0
-_LONGEST: Final = 20.0
-"""Seconds for a new worker to start, whatever this one needed."""
-_AGAIN: Final = 5.0
-"""Seconds until it is asked once more, where another worker was stopped instead."""
+import structlog
+
+from threadkit.server import presence, retirement
+
+log = structlog.get_logger("threadkit.server")
+
+_LOOK: Final = 0.1
+"""Seconds between two looks at who has come: the main loop may turn a thousand times in one."""
+_PATIENCE: Final = 30.0
+"""Seconds until the master is asked once more. Two signals that arrive together can be one."""
 
 
 class Replacement:
-    """For one worker; the main thread's. ``booted_in`` is how long it took to start, in seconds."""
+    """For one worker; the main thread's."""
 
-    def __init__(self, master: int, booted_in: float) -> None:
-        self._master = master
-        self._patience = min(max(_SHORTEST, 2 * booted_in), _LONGEST)
-        self._one_less_at: float | None = None
+    def __init__(self, worker: Any) -> None:
+        self._worker = worker
+        self._known: set[int] | None = None
+        """Who had loaded the application when one more was asked for."""
         self._next = 0.0
+        self._again = 0.0
+        self._over = False
 
     def turn(self, *, wanted: bool) -> None:
-        """Take the next step, if it is time for one. Called about once a second."""
-        now = time.monotonic()
-        if self._one_less_at is not None:
-            if now >= self._one_less_at:
-                self._one_less_at = None
-                self._next = now + _AGAIN
-                self._tell(signal.SIGTTOU)
-        elif wanted and now >= self._next:
-            self._one_less_at = now + self._patience
-            self._tell(signal.SIGTTIN)
+        """Take the next step, if it is time for one."""
+        if not wanted or self._over or (now := time.monotonic()) < self._next:
+            return
+        self._next = now + _LOOK
+        if self._known is None:
+            self._known = presence.loaded()
+            self._ask(now)
+        elif presence.take_newcomer(self._known):
+            self._over = True
+            retirement.leave(self._worker)
+        elif now >= self._again:
+            log.warning("no other worker has come for this one, which goes on")
+            self._ask(now)
 
-    def give_up(self) -> None:
-        """This worker leaves anyway: the master has to be back at its number."""
-        if self._one_less_at is not None:
-            self._one_less_at = None
-            self._tell(signal.SIGTTOU)
-
-    def _tell(self, number: signal.Signals) -> None:
-        if os.getppid() == self._master:
-            os.kill(self._master, number)
+    def _ask(self, now: float) -> None:
+        self._again = now + _PATIENCE
+        retirement.ask_for_successor(self._worker)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import resource
 import sys
-import time
 from typing import Any, Final
 
 from threadkit.server import boot
@@ -34,7 +33,6 @@ class Worker(Base):  # type: ignore[misc]
     """gunicorn's ``worker_class``. The main thread runs it; ``count_request`` is thread-safe."""
 
     alive: bool
-    _began = 0.0
     _worn_out = False
 
     @classmethod
@@ -43,7 +41,6 @@ class Worker(Base):  # type: ignore[misc]
 
     def init_process(self) -> None:
         """In the worker, before the application is loaded; returns when it has ended."""
-        self._began = time.monotonic()
         _allow_files(self.cfg.worker_connections + _SPARE_FILES)
         super().init_process()
 
@@ -60,7 +57,7 @@ class Worker(Base):  # type: ignore[misc]
 
         sys.setswitchinterval(_SWITCH)
         serving = Serving(self, runtime.current())
-        replacement = Replacement(self.ppid, time.monotonic() - self._began)
+        replacement = Replacement(self)
         serving.poller.wake_by(self.PIPE[0], self._drain_pipe)
         serving.poller.listen(self.sockets, shared=self.cfg.workers > 1)
         while self.alive:
@@ -70,7 +67,6 @@ class Worker(Base):  # type: ignore[misc]
             if os.getppid() != self.ppid:
                 self.log.info("The master is gone, and so is %s", self)
                 return
-        replacement.give_up()
         serving.drain(self.notify)
 
     def count_request(self) -> None:

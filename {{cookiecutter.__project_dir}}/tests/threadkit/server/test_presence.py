@@ -45,12 +45,27 @@ def test_others_serve_while_their_process_is_there() -> None:
     assert presence.others_serve(gone())
 
 
+def test_a_newcomer_comes_for_one_worker_alone() -> None:
+    presence.announce(gone())
+    before = presence.loaded()
+    presence.announce(gone())
+    assert not presence.take_newcomer(before)  # it has left again
+    presence.announce(os.getpid())
+    assert presence.take_newcomer(before)
+    assert not presence.take_newcomer(before)
+    presence.forget(os.getpid())
+    presence.announce(os.getpid())  # the number is another worker's now
+    assert presence.take_newcomer(before)
+    assert not presence.take_newcomer({*before, os.getpid()})
+
+
 def test_without_a_folder_nobody_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "_folder", None)
     presence.announce(1)
     presence.forget(1)
     assert not presence.all_loaded([1])
     assert not presence.others_serve(1)
+    assert not presence.take_newcomer(set())
 
 
 def test_a_worker_that_cannot_start_does_not_end_those_that_serve() -> None:

@@ -53,6 +53,15 @@ def test_the_master_counts_one_fewer_once_it_has_gone(sent: Sent, before: int, a
     assert master.num_workers == after
 
 
+def test_whoever_asked_twice_is_two_fewer(sent: Sent) -> None:
+    retirement.ask_for_successor(worker())
+    retirement.retire(worker())
+    assert [number for _, number in sent] == [signal.SIGTTIN, signal.SIGTTIN, signal.SIGTERM]
+    master = arbiter(5)
+    retirement.settle(master, 4711)
+    assert master.num_workers == 3
+
+
 def test_any_other_worker_that_goes_is_simply_started_again(sent: Sent) -> None:
     retirement.retire(worker())
     master = arbiter(3)
