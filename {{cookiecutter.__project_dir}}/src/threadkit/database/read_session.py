@@ -43,7 +43,11 @@ class ReadSession(Session):
         connection = self._own
         if connection is None:
             assert isinstance(engine, Engine)
-            connection = self._own = Connection(engine, _allow_autobegin=False)
+            # Without listeners there is no reason to join them with the connection's, either.
+            events = None if engine._has_events or Connection._has_events else False
+            connection = self._own = Connection(
+                engine, _has_events=events, _allow_autobegin=False
+            )
             if execution_options:
                 connection.execution_options(**execution_options)
         return connection
@@ -51,7 +55,8 @@ class ReadSession(Session):
     def close(self) -> None:
         """Give the connection back; what was loaded stays readable."""
         try:
-            super().close()
+            if self._transaction is not None or self.identity_map or self.new or self.deleted:
+                super().close()
         finally:
             connection, self._own = self._own, None
             if connection is not None:

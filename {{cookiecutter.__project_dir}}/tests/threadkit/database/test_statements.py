@@ -93,13 +93,12 @@ def test_one_that_is_torn_out_by_any_exception_is_listed_no_more(
     class Torn(BaseException):
         pass
 
-    statements = Statements()
-    statements.watch(engine, "write")
-
     def tear(*_: object) -> None:
         raise Torn
 
     monkeypatch.setattr(engine.dialect, "do_execute", tear)  # where the driver would be
+    statements = Statements()
+    statements.watch(engine, "write")
 
     with pytest.raises(Torn), engine.connect() as connection:
         connection.execute(text("SELECT 1"))
