@@ -7,7 +7,6 @@ does and for whom, in the form in which Go prints a crash.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Sequence
 
 from threadkit.profiling.profile import Labels, Profile, Stack, ValueType
@@ -46,7 +45,7 @@ def grouped(name: str, profile: Profile) -> str:
     lines = [f"{name} profile: total {profile.total()}"]
     lines += [f"# {comment}" for comment in profile.comments]
     for (stack, tags), (sums, names) in sorted(groups.items(), key=lambda g: g[1][0], reverse=True):
-        addresses = [_address(frame) for frame in stack]
+        addresses = [f"{frame.address:#x}" for frame in stack]
         lines.append(f"{' '.join(map(str, sums))} @ {' '.join(addresses)}")
         if tags:
             lines.append(f"# labels: {json.dumps({k: str(v) for k, v in tags})}")
@@ -75,8 +74,3 @@ def _paragraph(thread: Thread) -> str:
     for frame in thread.stack:
         lines += [f"{frame.name}(...)", f"\t{frame.file}:{frame.line}"]
     return "\n".join(lines) + "\n"
-
-
-def _address(frame: object) -> str:
-    """Stands where Go has a program counter: the same place has the same number."""
-    return f"{zlib.crc32(repr(frame).encode()):#010x}"

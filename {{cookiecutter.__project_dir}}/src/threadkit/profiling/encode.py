@@ -66,7 +66,9 @@ class _Writer:
         parts.append(_message(3, mapping + b"".join(_number(n, 1) for n in (7, 8, 9))))
         for frame, identity in self._locations.items():
             line = _number(1, self._function(frame)) + _number(2, frame.line)
-            parts.append(_message(4, _number(1, identity) + _number(2, 1) + _message(4, line)))
+            # Who takes one profile from the next (Alloy) knows places by their addresses alone.
+            body = _number(1, identity) + _number(2, 1) + _number(3, frame.address)
+            parts.append(_message(4, body + _message(4, line)))
         for (name, file, first), identity in self._functions.items():
             body = _number(1, identity) + _number(2, self._string(name))
             body += _number(3, self._string(name)) + _number(4, self._string(file))

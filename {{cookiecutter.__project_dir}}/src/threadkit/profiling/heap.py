@@ -30,7 +30,7 @@ MOST_TRACED: Final = 256 * 1024 * 1024
 def _profile(*comments: str) -> Profile:
     return Profile(
         _TYPES,
-        period_type=_TYPES[1],
+        period_type=ValueType("space", "bytes"),
         period=1,
         default_type="inuse_space",
         comments=list(comments),

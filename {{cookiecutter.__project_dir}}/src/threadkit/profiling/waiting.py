@@ -52,6 +52,7 @@ def block(window: Window, requests: Collection[Request]) -> Profile:
     """
     types = (ValueType("contentions", "count"), ValueType("delay", "nanoseconds"))
     profile = _profile(types, window)
+    profile.period_type, profile.period = types[0], 1  # as Go's: stores name a profile by it
     before: dict[int, Stack] = {}
     for passed, threads in looks(window, requests):
         now: dict[int, Stack] = {}

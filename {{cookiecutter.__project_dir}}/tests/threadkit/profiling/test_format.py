@@ -56,6 +56,23 @@ def test_the_real_runtime_reads_what_we_write(profile: Profile) -> None:
     assert len(set(text)) == len(text)
 
 
+@given(profiles(), profiles())
+def test_a_place_has_one_address_and_no_other_place_has_it(one: Profile, two: Profile) -> None:
+    """By it alone a store knows a stack again in the next profile, of another worker perhaps."""
+    places: dict[int, set[object]] = {}
+    addresses: dict[object, set[int]] = {}
+    for message in (parse(encode(one)), parse(encode(two))):
+        functions = {f.id: f for f in message.function}
+        for location in message.location:
+            (line,) = location.line
+            f, text = functions[line.function_id], message.string_table
+            place = (text[f.name], text[f.filename], f.start_line, line.line)
+            places.setdefault(location.address, set()).add(place)
+            addresses.setdefault(place, set()).add(location.address)
+    assert 0 not in places
+    assert all(len(found) == 1 for found in (*places.values(), *addresses.values()))
+
+
 @given(profiles())
 def test_what_we_write_we_read(profile: Profile) -> None:
     assert decode(encode(profile)) == profile
