@@ -13,10 +13,15 @@ from threadkit.profiling.profile import Profile
 
 
 class Load:
-    """Asks for the paths in turn, from ``clients`` threads, for as long as the block lasts."""
+    """Asks for the paths in turn, from ``clients`` threads, for as long as the block lasts.
 
-    def __init__(self, base: str, paths: Sequence[str], clients: int = 4) -> None:
-        self._base, self._paths = base, paths
+    Each waits ``pause`` seconds before it asks.
+    """
+
+    def __init__(
+        self, base: str, paths: Sequence[str], clients: int = 4, pause: float = 0.0
+    ) -> None:
+        self._base, self._paths, self._pause = base, paths, pause
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self.answers = 0
@@ -43,7 +48,7 @@ class Load:
 
     def _run(self, number: int) -> None:
         http = urllib3.PoolManager(maxsize=1, retries=False, timeout=10)
-        while not self._stop.is_set():
+        while not self._stop.wait(self._pause):
             path = self._paths[number % len(self._paths)]
             number += 1
             try:

@@ -2,7 +2,7 @@
 
 Routes, parameters, headers, status codes and texts are Go's, so that ``go tool pprof`` and
 continuous profilers need no special case. On top: ``pid=N`` and ``pid=all`` (one worker, or
-the sum of all), ``format=html`` (a flame graph), ``hz``, ``depth``.
+the sum of all), ``format=html`` (a flame graph) and ``top`` (a page of text), ``hz``, ``depth``.
 
     go tool pprof -top 'http://127.0.0.1:9000/debug/pprof/profile?seconds=10&pid=all'
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from werkzeug.wrappers import Response
 
 from threadkit.admin.pprof_query import Query
-from threadkit.profiling import cpu, flame, formats
+from threadkit.profiling import cpu, flame, formats, top
 from threadkit.profiling.encode import encode
 from threadkit.profiling.profile import Profile
 
@@ -34,6 +34,10 @@ def _collapsed(name: str, profile: Profile, query: Query) -> Response:
     return Response(formats.collapsed(profile), content_type="text/plain; charset=utf-8")
 
 
+def _top(name: str, profile: Profile, query: Query) -> Response:
+    return Response(top.top(profile, name), content_type="text/plain; charset=utf-8")
+
+
 def _speedscope(name: str, profile: Profile, query: Query) -> Response:
     body = formats.speedscope(profile, name)
     return _file(body, f"{name}.speedscope.json", "application/json")
@@ -45,4 +49,10 @@ def _file(body: bytes, name: str, kind: str) -> Response:
     return answer
 
 
-_FORMATS = {"proto": _proto, "html": _html, "collapsed": _collapsed, "speedscope": _speedscope}
+_FORMATS = {
+    "proto": _proto,
+    "top": _top,
+    "html": _html,
+    "collapsed": _collapsed,
+    "speedscope": _speedscope,
+}

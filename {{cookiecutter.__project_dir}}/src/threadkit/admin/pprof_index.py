@@ -36,7 +36,7 @@ def page(kinds: Mapping[str, Kind], pids: Sequence[int]) -> Response:
         f"<code>pid=N</code>.</p><table>{rows}</table>"
         "<p><small>Parameters: <code>seconds</code> (at most 60), <code>hz</code>, "
         "<code>depth</code>, <code>debug=1|2</code>, "
-        "<code>format=html|collapsed|speedscope</code>. "
+        "<code>format=top|html|collapsed|speedscope</code>. "
         '<a href="cmdline">cmdline</a> <a href="symbol">symbol</a></small></p></html>\n'
     )
     response = Response(body, content_type="text/html; charset=utf-8")
@@ -49,8 +49,9 @@ def page(kinds: Mapping[str, Kind], pids: Sequence[int]) -> Response:
 def _row(name: str, kind: Kind) -> str:
     ask = f"?seconds={min(kind.seconds, 10):g}&amp;pid=all" if kind.seconds else "?pid=all"
     graph = f'<a href="{name}{ask}&amp;format=html">flame graph</a>'
+    top = f'<a href="{name}{ask}&amp;format=top">top</a>'
     text = f'<a href="{name}?debug=1&amp;pid=all">text</a>'
     return (
         f'<tr><td><a href="{name}{ask}"><b>{name}</b></a><td>{html.escape(kind.description)}'
-        f"<td>{graph} {text}"
+        f"<td>{graph} {top} {text}"
     )

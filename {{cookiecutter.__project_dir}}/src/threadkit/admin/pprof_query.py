@@ -16,7 +16,7 @@ from werkzeug.datastructures import MultiDict
 from threadkit.profiling.profile import DEEPEST
 from threadkit.profiling.window import FASTEST, LONGEST
 
-FORMATS: Final = ("proto", "html", "collapsed", "speedscope")
+FORMATS: Final = ("proto", "top", "html", "collapsed", "speedscope")
 EVERY: Final = "all"
 
 

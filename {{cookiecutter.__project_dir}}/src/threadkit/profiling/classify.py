@@ -68,8 +68,17 @@ _AROUND: Final[tuple[tuple[str, frozenset[str] | None, str], ...]] = (
     ("/concurrent/futures/thread.py", frozenset({"_worker"}), IDLE),
     ("/threadkit/concurrency/executor.py", frozenset({"_sit"}), IDLE),
     ("/threadkit/concurrency/timer.py", frozenset({"_run", "_wait_for_next"}), IDLE),
-    ("/threadkit/admin/server.py", frozenset({"_serve"}), IDLE),
+    # Whoever serves the admin address keeps nobody else waiting.
+    *(
+        (f"/threadkit/admin/{name}.py", None, IDLE)
+        for name in ("server", "exchange", "client", "neighbours", "pprof_service")
+    ),
     ("/threadkit/peers.py", frozenset({"_run"}), IDLE),
+    ("/threadkit/observability/pulse.py", frozenset({"_run"}), IDLE),
+    ("/threadkit/server/threads.py", frozenset({"_run"}), IDLE),
+    ("/threadkit/server/poller.py", frozenset({"turn"}), IDLE),
+    ("/threadkit/server/disconnect.py", frozenset({"_run"}), IDLE),
+    ("/threadkit/server/watchdog.py", frozenset({"_run"}), IDLE),
     ("/gunicorn/workers/", frozenset({"run", "wait_for_events", "wait"}), IDLE),
     ("/threadkit/database/pool", None, "pool"),
     ("/threadkit/database/", None, "database"),

@@ -46,7 +46,7 @@ def by_type() -> Profile:
     step = 1 + len(objects) // MOST_SIZED
     profile = _profile("live objects by type, own size; ask with seconds=N for where they are made")
     if step > 1:
-        profile.comments.append(f"one in {step} of {len(objects)} objects was looked at")
+        profile.comments.append(f"one of {step} was looked at, of {len(objects)} objects")
     for one in objects[::step]:
         kind = type(one)
         # A class may say what it likes here, also what is no text.

@@ -270,6 +270,9 @@ def test_every_format_of_one_profile(client: Client) -> None:
     assert page.mimetype == "text/html"
     assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
     assert client.get("/debug/pprof/goroutine?format=collapsed").mimetype == "text/plain"
+    page = client.get("/debug/pprof/goroutine?format=top")
+    assert page.mimetype == "text/plain"
+    assert page.text.startswith("goroutine: ")
     scope = client.get("/debug/pprof/goroutine?format=speedscope")
     assert scope.mimetype == "application/json"
     assert json.loads(scope.data)["exporter"] == "threadkit"

@@ -70,7 +70,8 @@ def test_a_place_has_one_address_and_no_other_place_has_it(one: Profile, two: Pr
             places.setdefault(location.address, set()).add(place)
             addresses.setdefault(place, set()).add(location.address)
     assert 0 not in places
-    assert all(len(found) == 1 for found in (*places.values(), *addresses.values()))
+    assert all(len(found) == 1 for found in places.values())
+    assert all(len(found) == 1 for found in addresses.values())
 
 
 @given(profiles())
