@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -192,47 +190,3 @@ def test_who_leaves_leaves_nothing_running(workload: Callable[..., Service]) -> 
 def children(pid: int) -> list[str]:
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [child for task in tasks for child in task.read_text().split()]
-
-
-UNLABELLED = ("heap", "threadcreate", "mutex")
-"""Profiles that may have no labels at all; for locks, where nobody waited for one."""
-
-
-@pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed")
-def test_go_reads_every_profile(workload: Callable[..., Service], tmp_path: Path) -> None:
-    service = workload(workers=2)
-    wanted = {
-        "profile?seconds=1&pid=all": ["engine"],
-        "wall?seconds=1&hz=50": ["wall"],
-        "block?seconds=1": ["delay"],
-        "heap": ["inuse_space"],
-        "heap?seconds=1": ["inuse_space"],
-        "mutex": ["delay"],
-        "goroutine?pid=all": ["goroutine"],
-        "threadcreate": ["threadcreate"],
-    }
-    with Load(service.url, ["/burst", "/convoy"], clients=3):
-        for number, query in enumerate(wanted):
-            answer = service.ask("GET", f"/debug/pprof/{query}", admin=True)
-            (tmp_path / f"{number}.pb.gz").write_bytes(answer.data)
-    for number, (query, words) in enumerate(wanted.items()):
-        file = str(tmp_path / f"{number}.pb.gz")
-        assert "flat" in go(tmp_path, "-top", file), query
-        assert go(tmp_path, "-tags", file) or query.startswith(UNLABELLED)
-        raw = go(tmp_path, "-raw", file)
-        assert all(word in raw for word in words), (query, raw[:500])
-        if shutil.which("dot"):
-            assert "<svg" in go(tmp_path, "-svg", "-output=/dev/stdout", file)
-
-
-def go(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["go", "tool", "pprof", *arguments],
-        env={**os.environ, "PPROF_TMPDIR": str(folder), "HOME": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout

@@ -154,6 +154,23 @@ def convoy() -> str:
     return "done"
 
 
+@app.get("/contend")
+def contend() -> str:
+    """Holds the lock until another thread waits for it: one contention, whatever the load."""
+    other = threading.Thread(target=take_the_lock, name="other")
+    with _orders:
+        other.start()
+        while not _orders.waiting:
+            time.sleep(0.001)
+    other.join(5)
+    return "done"
+
+
+def take_the_lock() -> None:
+    with _orders:
+        pass
+
+
 def slow_under_the_lock() -> None:
     time.sleep(0.02)
 

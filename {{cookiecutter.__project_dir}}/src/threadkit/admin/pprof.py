@@ -13,6 +13,7 @@ import gc
 import json
 import os
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Final
 
 from werkzeug.wrappers import Request, Response
@@ -148,7 +149,8 @@ def symbol(request: Request, runtime: Runtime, /) -> Response:
 
 def refusal(status: int, text: str) -> Response:
     """Go's ``serveError``; ``go tool pprof`` shows the text only with its header."""
-    response = Response(f"{text}\n", status, content_type="text/plain; charset=utf-8")
+    said = f"{status} {HTTPStatus(status).phrase}"  # the tool shows that too; werkzeug would shout
+    response = Response(f"{text}\n", said, content_type="text/plain; charset=utf-8")
     response.headers["X-Go-Pprof"] = "1"
     return response
 

@@ -47,7 +47,12 @@ class ProfiledLock:
 
     def __repr__(self) -> str:
         state = "locked" if self._lock.locked() else "unlocked"
-        return f"<ProfiledLock {self.name!r} {state}, {len(self._since)} waiting>"
+        return f"<ProfiledLock {self.name!r} {state}, {self.waiting} waiting>"
+
+    @property
+    def waiting(self) -> int:
+        """Threads that wait for it now."""
+        return len(self._since)
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """As ``threading.Lock.acquire``."""
