@@ -50,8 +50,11 @@ def test_an_option_brings_its_own_files_and_no_others(bake: Bake, deploy: str) -
     project = bake(deploy=deploy)
     candidates = set().union(*FILES.values())
     assert {name for name in candidates if (project / name).is_file()} == FILES[deploy]
-    manifests = {path for path in (project / "deploy").rglob("*") if path.is_file()}
+    files = {path for path in (project / "deploy").rglob("*") if path.is_file()}
+    manifests = {path for path in files if path.parent.name == "kubernetes"}
     assert bool(manifests) == (deploy == "kubernetes")
+    # Profiles are for every service, wherever it runs.
+    assert {path.name for path in files - manifests} == {"config.alloy", "parca.yaml"}
 
 
 def test_docker_and_kubernetes_share_one_dockerfile(bake: Bake) -> None:
