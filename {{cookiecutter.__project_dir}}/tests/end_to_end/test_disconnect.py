@@ -1,4 +1,4 @@
-"""Clients that leave, under a real gunicorn and behind a real nginx."""
+"""Clients that leave, under a real gunicorn."""
 
 from __future__ import annotations
 
@@ -7,104 +7,32 @@ import random
 import select
 import socket
 import statistics
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import pytest
 
-from ..servers.processes import PROJECT, eventually, find_program, free_ports
+from ..servers import leavers
+from ..servers.leavers import Notes, connect, read_answer, request
+from ..servers.processes import eventually
 from ..servers.service import Service
 
 Start = Callable[..., Service]
 
-(OWNER,) = [p.name for p in (PROJECT / "src").iterdir() if (p / "app.py").is_file()]
-APP = f"""
-import os, time
-import flask
-from {OWNER}.app import create_app
-from threadkit import deadline, sleep
-from threadkit.concurrency import Cancelled
-
-app = create_app()
-notes = os.open(os.environ["NOTES"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-
-def note(name):
-    os.write(notes, f"{{name}} {{time.monotonic()}}\\n".encode())
-
-
-@app.route("/wait/<name>/<float:seconds>", methods=["GET", "POST"])
-def wait(name, seconds):
-    try:
-        sleep(seconds)
-    except Cancelled:
-        note(name)
-        raise
-    return name
-
-
-@app.get("/stream/<name>")
-@deadline(None)
-def stream(name):
-    def chunks():
-        try:
-            while True:
-                yield b"x" * 10
-                sleep(0.05)
-        finally:
-            note(name)
-    return flask.Response(chunks())
-"""
-
 
 @pytest.fixture
-def notes(tmp_path: Path) -> Callable[[], dict[str, float]]:
-    """Which requests were cancelled, and when; a client's clock is the service's."""
-
-    def read() -> dict[str, float]:
-        path = tmp_path / "notes"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return {name: float(when) for name, when in map(str.split, lines)}
-
-    return read
-
-
-Notes = Callable[[], dict[str, float]]
+def notes(tmp_path: Path) -> Notes:
+    """Which requests were cancelled, and when."""
+    return lambda: dict(leavers.notes(tmp_path))
 
 
 @pytest.fixture
 def service(start: Start, tmp_path: Path) -> Service:
-    (tmp_path / "leavers.py").write_text(APP)
-    return start(
-        *("-c", "gunicorn.conf.py", "leavers:app"),
-        PYTHONPATH=str(tmp_path),
-        NOTES=str(tmp_path / "notes"),
-        REQUEST_TIMEOUT="20",
-    )
-
-
-def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), 10)
-
-
-def request(path: str, extra: str = "", body: bytes = b"", method: str = "GET") -> bytes:
-    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{extra}\r\n".encode() + body
-
-
-def read_answer(answers: IO[bytes]) -> bytes:
-    """The status line of one answer with a Content-Length, which is read to its end."""
-    status, length = answers.readline(), 0
-    while (line := answers.readline()).strip():
-        if line.lower().startswith(b"content-length"):
-            length = int(line.split(b":")[1])
-    assert len(answers.read(length)) == length
-    return status
+    arguments, environ = leavers.leavers(tmp_path)
+    return start(*arguments, **environ)
 
 
 def statuses(service: Service) -> dict[str, int]:
@@ -237,68 +165,3 @@ def test_who_stays_is_never_cancelled(service: Service, notes: Notes) -> None:
         what="nothing is leaked",
         seconds=15,
     )
-
-
-@contextmanager
-def nginx(folder: Path, upstream: int) -> Iterator[int]:
-    """A proxy in front; its port."""
-    program = find_program("nginx", Path("/usr/sbin"))
-    if program is None:
-        pytest.skip("there is no nginx on this machine")
-    (port,) = free_ports(1)
-    configuration = folder / "nginx.conf"
-    temporary = "".join(
-        f"{kind}_temp_path {folder};" for kind in ("proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    configuration.write_text(
-        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/log;"
-        f"events {{}} http {{ access_log off; client_body_temp_path {folder}; {temporary}"
-        f" upstream service {{ server 127.0.0.1:{upstream}; keepalive 8; }}"
-        f" server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://service;"
-        ' proxy_http_version 1.1; proxy_set_header Connection ""; } } }'
-    )
-    process = subprocess.Popen([program, "-c", configuration, "-p", folder])
-    try:
-        eventually(lambda: reachable(port), what="nginx listens")
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def reachable(port: int) -> bool:
-    try:
-        connect(port).close()
-    except OSError:
-        return False
-    return True
-
-
-def test_a_proxy_passes_it_on_and_its_other_requests_stay(
-    service: Service, notes: Notes, tmp_path: Path
-) -> None:
-    folder = tmp_path / "nginx"
-    folder.mkdir()
-    with nginx(folder, service.port) as port:
-
-        def stay(_: int) -> bytes:
-            with connect(port) as connection, connection.makefile("rb") as answers:
-                for _ in range(20):
-                    connection.sendall(request("/wait/stay/0.02"))
-                    answer = read_answer(answers)
-                return answer
-
-        def leave(number: int) -> None:
-            with connect(port) as connection:
-                connection.sendall(request(f"/wait/gone-{number}/15.0"))
-                connection.settimeout(0.05)
-                with pytest.raises(TimeoutError):
-                    connection.recv(1)
-
-        with ThreadPoolExecutor(8) as pool:
-            staying = [pool.submit(stay, n) for n in range(4)]
-            list(pool.map(leave, range(12)))
-            for each in staying:
-                assert each.result(20).startswith(b"HTTP/1.1 200")
-        names = {f"gone-{n}" for n in range(12)}
-        eventually(lambda: set(notes()) == names, what="those that left are cancelled", seconds=5)
