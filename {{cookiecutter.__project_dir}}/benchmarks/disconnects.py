@@ -1,9 +1,9 @@
 """Clients that leave a real gunicorn: how soon their requests end, and whether only theirs do.
 
-    python benchmarks/disconnects.py          # a table; exit status 1 when a limit is broken
+    python -m benchmarks.chaos disconnects
 
 One worker serves clients that stay (kept alive, pipelined) and clients that leave at random
-moments, 10,000 of them. The times have the limits of a quiet machine.
+moments, 10,000 of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import random
 import select
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,20 +19,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-PROJECT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(PROJECT / "src"))
-sys.path.insert(0, str(PROJECT))
+from tests.servers.leavers import connect, leavers, notes, read_answer, request
+from tests.servers.processes import eventually, migrate
+from tests.servers.service import Service
 
-from tests.end_to_end.test_disconnect import APP, connect, read_answer, request  # noqa: E402
-from tests.servers.processes import eventually, migrate  # noqa: E402
-from tests.servers.service import Service  # noqa: E402
-
+Numbers = dict[str, float]
 LEAVERS, MEASURED = 10_000, 500
 
 
 def serve(folder: Path) -> Service:
     """One worker, one place for each client that the experiments have."""
-    (folder / "leavers.py").write_text(APP)
+    arguments, environ = leavers(folder)
     url = f"sqlite:///{folder}/items.db"
     migrate(url)
     return Service(
@@ -42,20 +38,11 @@ def serve(folder: Path) -> Service:
             "DATABASE_URL": url,
             "WORKERS": "1",
             "CONCURRENCY": "16",
-            "REQUEST_TIMEOUT": "20",
             "LOG_LEVEL": "WARNING",
-            "NOTES": str(folder / "notes"),
-            "PYTHONPATH": str(folder),
+            **environ,
         },
-        ("-c", "gunicorn.conf.py", "leavers:app"),
+        arguments,
     )
-
-
-def cancelled(folder: Path) -> list[tuple[str, float]]:
-    """Requests that were cancelled, and when."""
-    path = folder / "notes"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [(name, float(when)) for name, when in map(str.split, lines)]
 
 
 def stay(port: int, stop: threading.Event) -> int:
@@ -86,8 +73,8 @@ def measure(folder: Path, port: int) -> list[float]:
         list(pool.map(leave, range(MEASURED)))
     # Who has left before the handler began is not run at all, and has no time to measure.
     most = 0.9 * MEASURED
-    eventually(lambda: len(left.keys() & dict(cancelled(folder)).keys()) > most, what="all end")
-    ended = dict(cancelled(folder))
+    eventually(lambda: len(left.keys() & dict(notes(folder)).keys()) > most, what="all end")
+    ended = dict(notes(folder))
     return sorted(1000 * (ended[name] - left[name]) for name in left.keys() & ended.keys())
 
 
@@ -127,8 +114,8 @@ def with_stayers(port: int, do: Callable[[], None]) -> int:
         return sum(each.result(30) for each in staying)
 
 
-def main() -> int:
-    """Run both experiments and judge."""
+def experiments() -> Numbers:
+    """Both experiments."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         service = serve(folder)
@@ -143,21 +130,19 @@ def main() -> int:
             answered = with_stayers(service.port, lambda: all_leave(service.port, LEAVERS))
             eventually(lambda: held(worker)[0] <= before[0], what="all is closed", seconds=30)
             after = held(worker)
-            names = [name for name, _ in cancelled(folder)]
+            names = [name for name, _ in notes(folder)]
         finally:
             service.stop()
-    rows = [
-        ("a client leaves: its request ends, p50", took[len(took) // 2], 5.0, "ms"),
-        ("a client leaves: its request ends, p99", took[len(took) * 99 // 100], 100.0, "ms"),
-        (f"cancelled of {answered} innocent requests", names.count("stay"), 0, ""),
-        ("descriptors more than before", after[0] - before[0], 0, ""),
-        ("threads more than before", after[1] - before[1], 0, ""),
-    ]
-    for what, value, limit, unit in rows:
-        verdict = "ok" if value <= limit else "BROKEN"
-        print(f"{what:<48} {value:>8.1f} {unit:<3} at most {limit:g} {unit:<3} {verdict}")
-    print(f"{LEAVERS} clients left, {names.count('leave')} of them before their answer")
-    return int(any(value > limit for _, value, limit, _ in rows))
+    return {
+        "clients that left": LEAVERS,
+        "before their answer": names.count("leave"),
+        "innocent requests": answered,
+        "innocents cancelled": names.count("stay"),
+        "descriptors leaked": after[0] - before[0],
+        "threads leaked": after[1] - before[1],
+        "request ends after, p50 ms": took[len(took) // 2],
+        "request ends after, p99 ms": took[len(took) * 99 // 100],
+    }
 
 
 def answers(port: int) -> bool:
@@ -171,7 +156,3 @@ def answers(port: int) -> bool:
 
 def workers(master: int) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,7 +5,8 @@
 Each request opens a connection, as clients behind a load balancer do. `/livez` is asked beside
 it, 20 times a second. One line of JSON: for `load` and `health` a list of
 [seconds since the start, seconds it took, status]; status 0 is no answer in time, -1 a connection
-that was refused, reset or closed without an answer.
+that was refused, reset or closed without an answer. `began` is when it started, in
+`time.monotonic()`.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ async def main(port: int, path: str, rate: float, seconds: float, timeout: float
         stream(port, path, rate, seconds, timeout, began),
         stream(port, "/livez", HEALTH_RATE, seconds, timeout, began),
     )
-    print(json.dumps({"load": load, "health": health}))
+    print(json.dumps({"began": began, "load": load, "health": health}))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ makes load is kept off it where the machine has a second one.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -14,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ CONCURRENCY = 8
 CORES = sorted(os.sched_getaffinity(0))
 
 _ROUTES = """
+notes = os.open(os.environ["NOTES"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
 @app.get("/quick")
 def quick():
     return {"quick": True}
@@ -43,6 +46,18 @@ def stuck(pid):
         threading.Event().wait()
     return {"stuck": False}
 
+@app.get("/large")
+def large():
+    return flask.Response(b"x" * 50_000_000)
+
+@app.get("/hold/<name>")
+def hold(name):
+    try:
+        sleep(0.5)
+    finally:
+        os.write(notes, f"{name} {time.monotonic()}\\n".encode())
+    return {"held": name}
+
 @app.get("/burn")
 def burn():
     until = time.thread_time() + 0.02
@@ -51,9 +66,13 @@ def burn():
     return {"burnt": True}
 """
 _PLAIN = (
-    'import os, threading, time, flask\napp = flask.Flask("plain")\n@app.get("/livez")\n'
+    "import os, threading, time, flask\nfrom time import sleep\n"
+    'app = flask.Flask("plain")\n@app.get("/livez")\n'
     "def livez():\n    return {'status': 'alive'}\n"
 )
+
+
+Start = Callable[..., AbstractContextManager["Subject"]]
 
 
 @dataclass
@@ -63,11 +82,17 @@ class Subject:
     name: str
     port: int
     process: subprocess.Popen[bytes]
+    folder: Path
 
     def workers(self) -> list[int]:
         """Their process numbers, oldest first."""
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return sorted(int(pid) for pid in path.read_text().split())
+
+    def notes(self) -> list[tuple[str, float]]:
+        """When the requests that hold a thread for a while have ended, by their names."""
+        lines = (self.folder / "notes").read_text().splitlines()
+        return [(name, float(when)) for name, when in map(str.split, lines)]
 
     def cpu_seconds(self) -> float:
         """What master and workers have used."""
@@ -92,7 +117,7 @@ def subject(
         probe.close()
         gunicorn = Path(sys.executable).with_name("gunicorn")
         bind = f"127.0.0.1:{port}"
-        environ: Mapping[str, str] = {**os.environ, "TMPDIR": folder}
+        environ: Mapping[str, str] = {**os.environ, "TMPDIR": folder, "NOTES": f"{folder}/notes"}
         source = Path(folder, "subject.py")
         if name == "stock":
             source.write_text(_PLAIN + _ROUTES)
@@ -104,8 +129,8 @@ def subject(
         else:
             package = next(p.parent.name for p in (PROJECT / "src").glob("*/wsgi.py"))
             source.write_text(
-                f"import os, threading, time\nfrom {package}.app import create_app\n"
-                f"app = create_app()\n{_ROUTES}"
+                f"import os, threading, time, flask\nfrom {package}.app import create_app\n"
+                f"from threadkit import sleep\napp = create_app()\n{_ROUTES}"
             )
             command = [str(gunicorn), "-c", "gunicorn.conf.py", "subject:app"]
             environ = {
@@ -129,7 +154,7 @@ def subject(
             )
         try:
             _wait_until_it_answers(port)
-            yield Subject(name, port, process)
+            yield Subject(name, port, process, Path(folder))
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -155,3 +180,20 @@ def get(port: int, path: str, seconds: float = 5) -> int:
         c.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         answer = c.recv(4096)
     return int(answer[9:12]) if answer else 0
+
+
+def who(port: int) -> int:
+    """The worker that answers; 0 where none does."""
+    answer = b""
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), 2) as client,
+    ):
+        client.sendall(b"GET /who HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        while data := client.recv(65_536):
+            answer += data
+    try:
+        document: dict[str, int] = json.loads(answer.partition(b"\r\n\r\n")[2])
+    except ValueError:
+        return 0
+    return document.get("pid", 0)
