@@ -15,7 +15,9 @@ _STYLE: Final = (
     ":root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:52rem;"
     "margin:2rem auto;padding:0 1rem}table{border-collapse:collapse;width:100%}"
     "td{padding:.4rem .6rem;border-top:1px solid #8884;vertical-align:top}"
-    "code{white-space:nowrap}small{opacity:.75}"
+    "td:last-child{white-space:nowrap}code{white-space:nowrap}small{opacity:.75}"
+    "@media(max-width:40rem){tr{display:block;border-top:1px solid #8884;padding:.5rem 0}"
+    "td{display:block;border:0;padding:.1rem 0}td:last-child a{margin-right:1rem}}"
 )
 
 
@@ -33,7 +35,7 @@ def page(kinds: Mapping[str, Kind], pids: Sequence[int]) -> Response:
         f"<title>/debug/pprof/</title><style>{_STYLE}</style><h1>/debug/pprof/</h1>"
         f"<p>Threads of one worker: {workers}. Links below ask all workers; "
         "leave <code>pid=all</code> out for the one that answers, or name one with "
-        f"<code>pid=N</code>.</p><table>{rows}</table>"
+        f"<code>pid=N</code>.</p><table>{rows}{_TRACE}</table>"
         "<p><small>Parameters: <code>seconds</code> (at most 60), <code>hz</code>, "
         "<code>depth</code>, <code>debug=1|2</code>, "
         "<code>format=top|html|collapsed|speedscope</code>. "
@@ -44,6 +46,13 @@ def page(kinds: Mapping[str, Kind], pids: Sequence[int]) -> Response:
         "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
     )
     return response
+
+
+_TRACE: Final = (
+    '<tr><td><a href="trace?seconds=1&amp;pid=all"><b>trace</b></a>'
+    "<td>What threads and requests do, over time. Not in Go's format: Chrome trace events, for "
+    "ui.perfetto.dev or speedscope.<td>"
+)
 
 
 def _row(name: str, kind: Kind) -> str:

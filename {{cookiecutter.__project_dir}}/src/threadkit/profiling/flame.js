@@ -11,17 +11,20 @@
     return String(v);
   };
   const build = () => {
-    root = { name: "all", at: "", value: 0, children: new Map(), up: null };
+    const made = (name, file, up) =>
+      ({ name, file, value: 0, lines: new Map(), children: new Map(), up });
+    root = made("all", "", null);
     for (const [stack, values] of data.stacks) {
       const value = Math.max(0, values[type]);
       if (!value) continue;
       let node = root;
       node.value += value;
       for (const number of inverted ? [...stack].reverse() : stack) {
-        const [name, at] = data.frames[number];
-        let child = node.children.get(number);
-        if (!child) node.children.set(number, (child = { name, at, value: 0, children: new Map(), up: node }));
+        const [name, file, line] = data.frames[number], key = name + "\n" + file;
+        let child = node.children.get(key);
+        if (!child) node.children.set(key, (child = made(name, file, node)));
         child.value += value;
+        child.lines.set(line, (child.lines.get(line) || 0) + value);
         node = child;
       }
     }
@@ -32,6 +35,12 @@
     for (const c of text) h = (h * 31 + c.codePointAt(0)) | 0;
     return "hsl(" + (Math.abs(h) % 55) + " 85% " + (62 + (Math.abs(h >> 8) % 12)) + "%)";
   };
+  const title = (node) => {
+    const part = root.value ? (100 * node.value / root.value).toFixed(1) : "0";
+    const lines = [...node.lines].filter(([line]) => line).sort((a, b) => b[1] - a[1]);
+    const shares = lines.slice(0, 5).map(([line, v]) => "line " + line + ": " + shown(v));
+    return [node.name, node.file, shown(node.value) + ", " + part + " %", ...shares].filter(Boolean).join("\n");
+  };
   const draw = () => {
     const graph = $("graph"), width = graph.clientWidth, bars = document.createDocumentFragment();
     let deepest = 0, hits = 0;
@@ -41,12 +50,11 @@
       b.style.left = left + "px";
       b.style.width = Math.max(1, wide - 0.5) + "px";
       b.style.top = depth * 19 + "px";
-      b.style.background = colour(node.at.split(":")[0] + node.name);
-      const hit = search && (node.name + " " + node.at).toLowerCase().includes(search);
+      b.style.background = colour(node.file + node.name);
+      const hit = search && (node.name + " " + node.file).toLowerCase().includes(search);
       b.className = (out ? "out" : "") + (hit ? " hit" : "");
       if (wide > 24) b.textContent = node.name;
-      b.title = node.name + (node.at ? "\n" + node.at : "") + "\n" + shown(node.value) + ", " +
-        (root.value ? (100 * node.value / root.value).toFixed(1) : "0") + " %";
+      b.title = title(node);
       b.onclick = () => { zoomed = node; draw(); };
       bars.append(b);
       return hit;

@@ -1,8 +1,9 @@
 """A profile as a flame graph: one page that needs nothing else, not even a network.
 
-Zoom (click, Escape), search, choice of the type, inverted (callers above their callees). The
-page's style and script are files beside this one, put into it; its policy allows exactly
-those, by their hashes, and nothing from anywhere.
+Zoom (click, Escape), search, choice of the type, inverted (callers below those whom they call).
+A function is one bar, whichever of its lines it was seen at; the bar's title has the lines. The
+page's style and script are files beside this one, put into it; its policy allows exactly those,
+by their hashes, and nothing from anywhere.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from threadkit.profiling.formats import default_column
+from threadkit.profiling.formats import busy, default_column
 from threadkit.profiling.profile import Frame, Profile
 
 _HERE: Final = Path(__file__).parent
@@ -30,12 +31,13 @@ class Page(NamedTuple):
 
 def page(profile: Profile, name: str) -> Page:
     """The flame graph of ``profile``."""
+    profile = busy(profile)
     frames: dict[Frame, int] = {}
     stacks = [
         [[frames.setdefault(frame, len(frames)) for frame in reversed(stack)], values]
         for (stack, _), values in profile.samples.items()
     ]
-    shown = [[f.name, f"{f.file}:{f.line}" if f.file else ""] for f in frames]
+    shown = [[frame.name, frame.file, frame.line] for frame in frames]
     data = {"types": profile.types, "column": default_column(profile)}
     # Within a script element nothing but "<" can end it; JSON lets us write it so.
     text = json.dumps({**data, "frames": shown, "stacks": stacks}).replace("<", "\\u003c")

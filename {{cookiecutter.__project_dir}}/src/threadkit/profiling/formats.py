@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, Final
 
+from threadkit.profiling.classify import IDLE
 from threadkit.profiling.profile import Frame, Profile
 
 SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"
@@ -15,6 +17,33 @@ def default_column(profile: Profile) -> int:
     """The column that a reader shows first: the default type, or the last."""
     names = [each.type for each in profile.types]
     return names.index(profile.default_type) if profile.default_type in names else len(names) - 1
+
+
+def shown(value: int, unit: str) -> str:
+    """A value in a unit that a person would choose."""
+    if unit == "nanoseconds":
+        return f"{value / 1e9:.2f} s" if value >= 1e9 else f"{value / 1e6:.1f} ms"
+    if unit == "bytes":
+        return f"{value / 2**20:.1f} MiB" if value >= 2**20 else f"{value / 2**10:.1f} KiB"
+    return str(value)
+
+
+def busy(profile: Profile) -> Profile:
+    """For people: without the time of threads that have nothing to do, which would be most of it.
+
+    A comment says how much there was. Counted threads stay: an idle one too many is a leak.
+    """
+    column = default_column(profile)
+    unit = profile.types[column].unit
+    idle = {key for key in profile.samples if ("state", IDLE) in key[1]}
+    if not idle or unit != "nanoseconds":
+        return profile
+    time = sum(profile.samples[key][column] for key in idle)
+    return replace(
+        profile,
+        samples={key: values for key, values in profile.samples.items() if key not in idle},
+        comments=[*profile.comments, f"{shown(time, unit)} of idle threads, left out"],
+    )
 
 
 def collapsed(profile: Profile) -> str:

@@ -11,8 +11,7 @@ import sysconfig
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from threadkit.profiling.classify import IDLE
-from threadkit.profiling.formats import default_column
+from threadkit.profiling.formats import busy, default_column, shown
 from threadkit.profiling.profile import Frame, Labels, Profile, Stack
 
 ROWS: Final = 12
@@ -29,34 +28,23 @@ Place = tuple[str, str]
 
 
 def top(profile: Profile, name: str) -> str:
-    """The page. What a delta has less of has no line; threads that idle are only counted."""
+    """The page. What a delta has less of has no line."""
+    profile = busy(profile)
     column = default_column(profile)
     kind, unit = profile.types[column]
     rows = [(*key, values[column]) for key, values in profile.samples.items() if values[column] > 0]
-    busy = [row for row in rows if ("state", IDLE) not in row[1]]
-    total = sum(value for _, _, value in busy)
-    idle = sum(value for _, _, value in rows) - total
-    said = f"{name}: {shown(total, unit)}" + (f" of {kind}" if kind != name else "")
-    lines = [said + (f", and {shown(idle, unit)} idle, left out below" if idle else "")]
+    total = sum(value for _, _, value in rows)
+    lines = [f"{name}: {shown(total, unit)}" + (f" of {kind}" if kind != name else "")]
     lines += [f"# {comment}" for comment in profile.comments]
-    if total <= 0:
+    if not rows:
         return "\n".join([*lines, "nothing was seen"]) + "\n"
-    leaves = _Sums((stack[:1], value) for stack, _, value in busy)
+    leaves = _Sums((stack[:1], value) for stack, _, value in rows)
     lines += _table("where it is", leaves.largest(), total, unit)
-    below = _Sums((filter(_own, reversed(stack)), value) for stack, _, value in busy)
+    below = _Sums((filter(_own, reversed(stack)), value) for stack, _, value in rows)
     lines += _table("your functions, with all that they call", below.largest(), total, unit)
     for label in _LABELS:
-        lines += _table(f"by {label}", _by_label(label, busy), total, unit)
+        lines += _table(f"by {label}", _by_label(label, rows), total, unit)
     return "\n".join(lines) + "\n"
-
-
-def shown(value: int, unit: str) -> str:
-    """A value in a unit that a person would choose."""
-    if unit == "nanoseconds":
-        return f"{value / 1e9:.2f} s" if value >= 1e9 else f"{value / 1e6:.1f} ms"
-    if unit == "bytes":
-        return f"{value / 2**20:.1f} MiB" if value >= 2**20 else f"{value / 2**10:.1f} KiB"
-    return str(value)
 
 
 class _Sums:

@@ -122,5 +122,5 @@ def test_no_name_becomes_a_part_of_the_page() -> None:
     assert "<x>" not in page.body
     (text,) = re.findall(r"id=data>(.*?)</script>", page.body, re.DOTALL)
     data = json.loads(text)
-    assert data["frames"] == [["outer", "m.py:9"], ["</script><b>", "a;b.py:3"]]
+    assert data["frames"] == [["outer", "m.py", 9], ["</script><b>", "a;b.py", 3]]
     assert data["stacks"] == [[[0, 1], [2, 20]], [[0], [1, 10]]]

@@ -30,8 +30,9 @@ def test_places_functions_and_labels_stand_largest_first() -> None:
     assert (
         top(profile(), "profile")
         == f"""\
-profile: 5.00 s of cpu, and 9.00 s idle, left out below
+profile: 5.00 s of cpu
 # engine: py-spy
+# 9.00 s of idle threads, left out
 
 where it is:
       4.00 s  80.0 %  sum_up  {OWN}:12

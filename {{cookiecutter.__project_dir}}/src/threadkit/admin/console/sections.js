@@ -19,8 +19,14 @@ function byName(workers, kind) {
 
 const total = (members, key) => sum(members, ([, stats]) => stats[key]);
 
+/** Text in which the address of a profile is a link to its page of text, of all workers. */
+function linked(text) {
+  return text.split(/(\/debug\/pprof\/[a-z]+)/).map((part, index) => index % 2
+    ? h("a", { href: `${part}?seconds=5&pid=all&format=top` }, part) : part);
+}
+
 function finding(severity, text, where) {
-  return h(`p.finding.${severity}`, {}, h("b", {}, words[severity]), text,
+  return h(`p.finding.${severity}`, {}, h("b", {}, words[severity]), linked(text),
     where ? h("small", {}, where) : null);
 }
 
@@ -371,7 +377,8 @@ function profiles() {
       return [name, "", [
         h("td.name", {}, h("a", { href: address("format=html") }, name)),
         h("td.wide.all", {}, about),
-        h("td.right", {}, h("a", { href: address("") }, "for go tool pprof"))]];
+        h("td.right", {}, h("a", { href: address("format=top") }, "text"), " ",
+          h("a", { href: address("") }, "for go tool pprof"))]];
     })),
   ];
 }
