@@ -128,6 +128,12 @@ def test_every_path_in_the_tree_exists() -> None:
         assert (PROJECT / "/".join(part.strip("/") for part in stack)).exists(), line
 
 
+def test_every_picture_it_shows_exists() -> None:
+    shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)
+    assert len(shown) >= 2
+    assert [path for path in shown if not (PROJECT / path).is_file()] == []
+
+
 def test_every_make_target_it_names_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"`make ([a-z]+)", README)) <= targets

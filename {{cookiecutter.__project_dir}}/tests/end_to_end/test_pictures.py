@@ -1,15 +1,12 @@
 """The pictures in docs/pictures, taken of a service that has a bad night.
 
-    PICTURES=docs/pictures python -m pytest tests/end_to_end/test_pictures.py
-
-The flame graph's is taken where that page is there.
+PICTURES=docs/pictures python -m pytest tests/end_to_end/test_pictures.py
 """
 
 from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,15 +125,18 @@ def test_pictures(start: Start, tmp_path: Path) -> None:
         browser.open(console)
         stuck = "return document.querySelector('#findings').innerText.includes('past the time')"
         eventually(lambda: browser.run(stuck), what="a request is stuck", seconds=30)
-        time.sleep(3)  # for the lines to have a length
+        points = """return Math.min(...[...document.querySelectorAll("#tiles polyline")].map(
+            (line) => line.points.numberOfItems))"""
+        eventually(lambda: browser.run(points) >= 20, what="the lines have a length", seconds=60)
         eventually(lambda: browser.run(stuck), what="a request is stuck", seconds=30)
         pictures.save("console", browser.picture())
         browser.show(width=360, height=780, dark=True)
-        time.sleep(1.5)
+        narrow = "return document.documentElement.scrollWidth === 360"
+        eventually(lambda: browser.run(narrow) and browser.run(stuck), what="it is a phone's")
         pictures.save("console-phone", browser.picture())
 
-        graph = "/debug/pprof/profile?seconds=4&format=html"
-        if "html" in service.ask("GET", graph, admin=True).headers["Content-Type"]:
-            browser.show(width=1200, height=640, dark=False)
-            browser.open(service.admin_url + graph)
-            pictures.save("flame-graph", browser.picture())
+        browser.show(width=1200, height=640, dark=False)
+        browser.open(f"{service.admin_url}/debug/pprof/profile?seconds=4&pid=all&format=html")
+        bars = "return [...document.querySelectorAll('#graph button')].map(b => b.textContent)"
+        assert {"report", "render"} <= set(browser.run(bars))
+        pictures.save("flame-graph", browser.picture())
