@@ -88,7 +88,7 @@ def bad_input(start: Start) -> Numbers:
 
 
 def slow_readers(start: Start) -> Numbers:
-    """Three times as many clients as may run that ask for 50 MB and do not read it."""
+    """Three times as many clients as may run that ask for 20 MB and do not read it."""
     with start() as server, ExitStack() as stack:
         for _ in range(3 * CONCURRENCY):
             client = stack.enter_context(_connect(server.port))

@@ -26,6 +26,7 @@ CORES = sorted(os.sched_getaffinity(0))
 
 _ROUTES = """
 notes = os.open(os.environ["NOTES"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+LARGE = b"x" * 20_000_000
 
 @app.get("/quick")
 def quick():
@@ -48,7 +49,7 @@ def stuck(pid):
 
 @app.get("/large")
 def large():
-    return flask.Response(b"x" * 50_000_000)
+    return flask.Response(LARGE)
 
 @app.get("/hold/<name>")
 def hold(name):

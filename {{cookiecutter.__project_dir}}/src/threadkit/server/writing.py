@@ -150,7 +150,10 @@ class Answer(Response):  # type: ignore[misc]
         self._put(b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
     def _put(self, data: bytes) -> None:
-        if self._kept:
-            data, self._kept = self._kept + data, b""
+        kept, self._kept = self._kept, b""
         self.begun = True
+        if kept and len(data) > SLICE:  # to copy it would cost more than to send twice
+            send(self._connection, kept, self._timeout)
+        elif kept:
+            data = kept + data
         send(self._connection, data, self._timeout)
