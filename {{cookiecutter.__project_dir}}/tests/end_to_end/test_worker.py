@@ -104,6 +104,15 @@ def test_a_large_body_is_read_and_a_larger_one_is_413(serve: Start) -> None:
     problem(ask(service.port, announced), 413)
     unannounced = CHUNKED + b"".join(b"10000\r\n" + b"x" * 65_536 + b"\r\n" for _ in range(50))
     problem(ask(service.port, unannounced), 413)
+    # Where the next request would begin is not known, so there is none on this connection.
+    for request in (announced + GET, unannounced + GET):
+        with connect(service.port) as c, c.makefile("rb") as stream:
+            c.sendall(request)
+            refused = read_answer(stream)
+            assert problem(refused, 413)
+            assert refused is not None
+            assert refused.headers["connection"] == "close"
+            assert stream.read() == b""
 
 
 @pytest.mark.parametrize(
@@ -203,6 +212,50 @@ def test_who_takes_too_long_hears_408_and_who_said_nothing_nothing(serve: Start)
                 problem(read_answer(drip.makefile("rb")), 408)
             finally:
                 stop.set()
+
+
+def test_who_does_not_close_after_the_last_answer_costs_nobody_anything(serve: Start) -> None:
+    """gunicorn's own worker waits for each of them on its main thread."""
+    service = serve(CONCURRENCY="1")
+    with ExitStack() as stack:
+        last = GET.replace(b"Host: x", b"Host: x\r\nConnection: close")
+        for _ in range(30):
+            (lingering,) = silent(stack, service.port, 1, last)
+            answer = read_answer(lingering.makefile("rb"))
+            assert answer is not None
+            assert answer.status == 200
+        # Not within two seconds, which is what they are given to close: all in one go.
+        assert connections(service)["leaving"] > 0
+        for _ in range(20):
+            assert service.ask("GET", "/quick").status == 200
+        eventually(lambda: connections(service)["leaving"] == 0, what="they are closed")
+
+
+def test_a_stream_lasts_as_long_as_its_own_limit_says(serve: Start) -> None:
+    service = serve(REQUEST_TIMEOUT="1")
+    unlimited = ask(service.port, b"GET /drip/15 HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert unlimited is not None
+    assert unlimited.body == b"None\n" * 15
+    # Its head is sent, so all that can be said is that it did not end as it should.
+    limited = service.raw(b"GET /limited/15 HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert limited.startswith(b"HTTP/1.1 200 ")
+    assert not limited.endswith(b"0\r\n\r\n")
+    assert 1 < limited.count(b"\n\r\n") < 12
+
+
+def test_an_answer_that_falls_short_ends_its_connection(serve: Start) -> None:
+    """The client would take the beginning of the next answer for the rest of this one."""
+    service = serve()
+    said = service.raw(b"GET /short HTTP/1.1\r\nHost: x\r\n\r\n" + GET)
+    assert said.endswith(b"\r\n\r\nabc")
+    assert [r["path"] for r in service.records("the answer is shorter than its Content-Length")]
+    head = b"HEAD /bytes/5 HTTP/1.1\r\nHost: x\r\n\r\n" + GET
+    with connect(service.port) as c:
+        c.sendall(head)
+        said = b""
+        while b'{"quick":true}' not in said:
+            said += c.recv(65_536) or b"(the end)" + b'{"quick":true}'
+        assert b"(the end)" not in said
 
 
 def test_who_reads_too_slowly_is_let_go(serve: Start) -> None:
@@ -309,6 +362,15 @@ def test_a_stop_takes_in_who_has_connected_and_finishes_who_runs(serve: Start) -
     assert service.wait(seconds=15) == 0
     (drained,) = service.records("worker drained")
     assert drained["dropped_requests"] == []
+
+
+def test_a_stop_waits_for_background_work(serve: Start, tmp_path: Path) -> None:
+    service = serve()
+    assert service.ask("POST", "/later/1.5/done").status == 200
+    service.http.clear()
+    service.send(signal.SIGTERM)
+    assert service.wait(seconds=15) == 0
+    assert (tmp_path / "done").exists()
 
 
 def _readiness(service: Service) -> int | None:

@@ -10,7 +10,7 @@ _SOURCE = """
 import os, time
 import flask
 from {package}.app import create_app
-from threadkit import deadline, runtime, sleep
+from threadkit import background, deadline, remaining, runtime, sheddable, sleep
 
 app = create_app()
 
@@ -45,6 +45,38 @@ def stream(count):
         for number in range(count):
             yield b"%d\\n" % number
     return flask.Response(chunks(), content_type="text/plain")
+
+@app.get("/drip/<int:count>")
+@deadline(None)
+def drip(count):
+    return flask.Response(drops(count), content_type="text/plain")
+
+@app.get("/limited/<int:count>")
+def limited(count):
+    return flask.Response(drops(count), content_type="text/plain")
+
+def drops(count):
+    for _ in range(count):
+        sleep(0.1)
+        yield f"{{remaining()}}\\n".encode()
+
+@app.get("/short")
+def short():
+    return flask.Response([b"abc"], headers={{"Content-Length": "5"}})
+
+@app.get("/optional")
+@sheddable
+def optional():
+    return {{"optional": True}}
+
+@app.post("/later/<float:seconds>/<name>")
+def later(seconds, name):
+    background.submit(write_later, seconds, name)
+    return {{"later": name}}
+
+def write_later(seconds, name):
+    time.sleep(seconds)
+    open(os.path.join(os.environ["PYTHONPATH"], name), "w").close()
 
 @app.get("/burn/<int:milliseconds>")
 @deadline(None)

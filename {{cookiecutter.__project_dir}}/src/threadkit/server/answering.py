@@ -152,8 +152,10 @@ class Answering:
                 return False
         else:
             self._after_each()
-            if not answer.should_close():
+            if not answer.falls_short and not answer.should_close():
                 return True
+            if answer.falls_short:
+                log.error("the answer is shorter than its Content-Length", path=head.path)
             owner.see_off(connection)
             return False
         self._after_each()

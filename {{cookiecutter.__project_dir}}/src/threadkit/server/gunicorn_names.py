@@ -18,6 +18,8 @@ An upgrade that moves one fails its contract test by name instead of a service a
                              the parser of a head; reads by ``unreader.read()`` and ``unread()``
 ``Response.default_headers``, ``send_headers``, ``_emit_body``, ``write``, ``close``
                              the writer of an answer, of which only what is sent goes elsewhere
+``Response.response_length``, ``sent``, ``_omits_body``, ``must_close``, ``chunked``
+                             what it knows of the answer: announced, written, without a body
 ``base_environ``             the part of a WSGI environment that is the same for all requests
 ``http.errors``              what the parser raises
 ``GUNICORN_PID``, ``GUNICORN_FD``, ``LISTEN_FDS``

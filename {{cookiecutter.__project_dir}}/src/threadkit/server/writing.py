@@ -102,6 +102,12 @@ class Answer(Response):  # type: ignore[misc]
         self.begun = False
         """Something of it is on its way, so that nothing else can be answered any more."""
 
+    @property
+    def falls_short(self) -> bool:
+        """Less was sent than was announced: what comes next would be taken for the rest of it."""
+        announced = self.response_length
+        return announced is not None and self.sent < announced and not self._omits_body
+
     def process_headers(self, headers: list[tuple[str, str]]) -> None:
         """gunicorn's, which need not look at the same header twice."""
         known = [pair for pair in headers if pair in _known]

@@ -8,7 +8,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from gunicorn import glogging  # type: ignore[import-untyped]
+from gunicorn import glogging, systemd  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
@@ -124,6 +124,43 @@ def test_the_writer_sends_by_the_two_methods_that_the_kit_replaces() -> None:
     assert "self.headers_sent = True" in inspect.getsource(response.send_headers)
     assert list(inspect.signature(response.__init__).parameters) == ["self", "req", "sock", "cfg"]
     assert "wsgi.input_terminated" in gunicorn_names.base_environ(Config())
+
+
+def test_the_writer_knows_what_was_announced_and_what_was_sent() -> None:
+    request = SimpleNamespace(method="GET", version=(1, 1), should_close=lambda: False)
+    made = gunicorn_names.Response(request, None, Config())
+    made.start_response("200 OK", [("Content-Length", "5")])
+    facts = (made.response_length, made.sent, made._omits_body, made.must_close, made.chunked)
+    assert facts == (5, 0, False, False, False)
+    assert "self.sent += tosend" in inspect.getsource(made.write)
+    request.method = "HEAD"
+    bodiless = gunicorn_names.Response(request, None, Config())
+    bodiless.start_response("200 OK", [("Content-Length", "5")])
+    assert bodiless._omits_body
+    request.method = "GET"
+    unannounced = gunicorn_names.Response(request, None, Config())
+    unannounced.start_response("200 OK", [])
+    assert unannounced.chunked
+    unannounced.must_close = True
+    assert unannounced.should_close()
+
+
+def test_the_master_counts_its_workers_where_the_kit_does() -> None:
+    assert Arbiter.WORKERS == {}
+    assert isinstance(Arbiter.num_workers, property)
+    assert "self.num_workers = self.cfg.workers" in inspect.getsource(Arbiter.setup)
+    assert "self.timeout = self.cfg.timeout" in inspect.getsource(Arbiter.setup)
+    spawn = inspect.getsource(Arbiter.spawn_worker)
+    assert spawn.index("self.worker_age += 1") < spawn.index("self.worker_class(self.worker_age")
+    assert "self.WORKERS[pid] = worker" in spawn
+    assert "self.age = age" in inspect.getsource(Worker.__init__)
+
+
+def test_inherited_sockets_are_named_in_the_environment() -> None:
+    start = inspect.getsource(Arbiter.start)
+    assert "GUNICORN_FD" in start
+    assert "GUNICORN_PID" in start
+    assert "LISTEN_FDS" in inspect.getsource(systemd.listen_fds)
 
 
 def test_worker_exit_runs_while_the_workers_exit_is_under_way() -> None:
