@@ -85,9 +85,7 @@ def test_a_network_that_swallows_everything_is_503_and_health_goes_on(
             back = monotonic()
             eventually(lambda: load.first_success(since=back), what="service", seconds=15)
         assert load.alive() == []
-        # 504: the deadline passed between two queries, not while one waited for the server.
-        assert set(load.statuses()) <= {200, 201, 503, 504}, load.statuses()
-        assert load.statuses()[504] < load.statuses()[503]
+        assert set(load.statuses()) <= {200, 201, 503}, load.statuses()
         assert load.slowest(since=stalled) < 1 + 1.2 + 3
         assert load.acknowledged() <= all_names(service.url)
         eventually(lambda: not in_use(service), what="every connection is back")

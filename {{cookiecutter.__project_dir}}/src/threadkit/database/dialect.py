@@ -10,14 +10,16 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 
-from threadkit.database.guard import Tally
 from threadkit.settings import Settings
+
+if TYPE_CHECKING:
+    from threadkit.database.guard import Tally
 
 
 class Fault(enum.Enum):

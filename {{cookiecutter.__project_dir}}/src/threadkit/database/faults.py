@@ -52,6 +52,13 @@ class DatabaseSilent(DatabaseAway, DeadlineExceeded):
         self.scope = error.scope
 
 
+def silent(error: Cancelled) -> Cancelled:
+    """The scope's error where it waited for a database that did not answer."""
+    if isinstance(error, DeadlineExceeded) and not isinstance(error, DatabaseAway):
+        return DatabaseSilent(error)
+    return error
+
+
 class OutcomeUnknown(Unavailable):
     """The connection was lost while it committed: the change may be in force, or not at all.
 

@@ -24,9 +24,9 @@ import psycopg
 from psycopg.errors import QueryCanceled, _WaitTimeout
 from psycopg.pq import ConnStatus, TransactionStatus
 
-from threadkit.concurrency import Cancelled, CancelScope, DeadlineExceeded, current_scope
-from threadkit.database.faults import DatabaseSilent, OutcomeUnknown
-from threadkit.database.guard import GRACE, TICK, Tally
+from threadkit.concurrency import Cancelled, CancelScope, current_scope
+from threadkit.database.faults import OutcomeUnknown, silent
+from threadkit.database.guard import GRACE, PROMPT, TICK, Tally
 
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
@@ -69,23 +69,33 @@ class GuardedConnection(psycopg.Connection[Any]):
 
     def _stop(self, gen: PQGen[RV], error: Cancelled) -> RV:
         """Have the server stop the query; what it had finished by then is its result."""
-        until = monotonic() + GRACE
+        asked = monotonic()
+        until = asked + GRACE
         while (left := until - monotonic()) > 0:
             try:
                 self.cancel_safe(timeout=left)
             except psycopg.Error as failure:
                 # The request may still be on its way: it must not find another query here.
                 self.drop()
-                raise _silent(error) from failure
+                raise silent(error) from failure
             try:
-                return super().wait(gen, TICK, max(0.0, min(_AGAIN, until - monotonic())))
+                result = super().wait(gen, TICK, max(0.0, min(_AGAIN, until - monotonic())))
             except _WaitTimeout:
                 continue
             except QueryCanceled:
-                self._count("cancelled")
+                if self.tally is not None:
+                    self.tally.count("cancelled")
+                self._note(asked)
                 raise error from None
+            self._note(asked)
+            return result
         self.drop()
-        raise _silent(error)
+        raise silent(error)
+
+    def _note(self, asked: float) -> None:
+        """The server has answered to a request to stop that was made when ``asked`` says."""
+        if monotonic() - asked > PROMPT and self.tally is not None:
+            self.tally.silence()
 
     def commit(self) -> None:
         """Commit, unless the scope is over; ``OutcomeUnknown`` where nobody can tell."""
@@ -148,11 +158,9 @@ class GuardedConnection(psycopg.Connection[Any]):
         """Close it without asking the server, who may not answer."""
         self.dropped = True
         self.close()
-        self._count("dropped")
-
-    def _count(self, name: str) -> None:
         if self.tally is not None:
-            self.tally.count(name)
+            self.tally.count("dropped")
+            self.tally.silence()
 
     @classmethod
     def _connect_gen(cls, conninfo: str = "") -> Generator[Any, Any, Any]:
@@ -164,13 +172,9 @@ class GuardedConnection(psycopg.Connection[Any]):
             while True:
                 ready = yield wanted
                 if scope is not None and scope.over:
-                    raise _silent(scope.error())
+                    raise silent(scope.error())
                 wanted = gen.send(ready)
         except StopIteration as done:
             return done.value
         finally:
             gen.close()
-
-
-def _silent(error: Cancelled) -> Cancelled:
-    return DatabaseSilent(error) if isinstance(error, DeadlineExceeded) else error

@@ -23,8 +23,8 @@ from typing import Any, ClassVar, Final
 import pymysql.connections
 from pymysql.constants import COMMAND, CR, ER, SERVER_STATUS
 
-from threadkit.concurrency import Cancelled, DeadlineExceeded, current_scope, remaining
-from threadkit.database.faults import DatabaseSilent, OutcomeUnknown
+from threadkit.concurrency import Cancelled, current_scope, remaining
+from threadkit.database.faults import OutcomeUnknown, silent
 from threadkit.database.guard import GRACE, TICK, Tally
 
 _CHUNK: Final = 65_536
@@ -89,6 +89,8 @@ class GuardedConnection(_Connection):  # type: ignore[misc]
             self.dropped = True
             self._force_close()
             self._count("dropped")
+            if self._tally is not None:
+                self._tally.silence()
 
     def commit(self) -> None:
         """Commit, unless the scope is over; ``OutcomeUnknown`` where nobody can tell."""
@@ -292,8 +294,3 @@ def connect(
         if isinstance(original, TimeoutError) and bounded and scope is not None:
             raise silent(scope.error()) from error
         raise
-
-
-def silent(error: Cancelled) -> Cancelled:
-    """The deadline passed and the server said nothing: that is a database which is away."""
-    return DatabaseSilent(error) if isinstance(error, DeadlineExceeded) else error

@@ -22,7 +22,7 @@ from threadkit.concurrency import (
 )
 from threadkit.database import Database, read, transaction
 from threadkit.database.faults import DatabaseAway, DatabaseSilent, OutcomeUnknown
-from threadkit.database.guard import GRACE
+from threadkit.database.guard import GRACE, PROMPT
 from threadkit.runtime import Runtime
 from threadkit.settings import Settings
 
@@ -91,8 +91,9 @@ def pid(db: Any) -> int:
 
 def test_a_query_ends_at_its_deadline(database: Database, admin: Engine) -> None:
     began = monotonic()
-    with pytest.raises(DeadlineExceeded), fail_after(0.3), read() as db:
+    with pytest.raises(DeadlineExceeded) as caught, fail_after(0.3), read() as db:
         db.execute(text("SELECT pg_sleep(20)"))
+    assert not isinstance(caught.value, DatabaseAway)  # it was slow, and the database there
     assert 0.29 < monotonic() - began < 2
     eventually(lambda: not active(admin), what="the backend is idle", seconds=1)
     counts = database.tally.counts()
@@ -315,6 +316,46 @@ def test_to_connect_takes_no_longer_than_the_scope_lasts(
                 db.execute(text("SELECT 1"))
         assert monotonic() - began < 2
         relay.mend()
+
+
+@pytest.mark.parametrize("last", ["statement", "commit"])
+def test_a_deadline_whose_time_went_into_the_connect_is_the_databases(
+    start: Callable[..., Database], url: str, word: Any, last: str
+) -> None:
+    """The network is back just before the deadline, which then passes between two steps."""
+    parsed = make_url(url)
+    with Relay(parsed.port or 0) as relay:
+        host, _, port = relay.address.partition(":")
+        over_relay = parsed.set(host=host, port=int(port)).render_as_string(hide_password=False)
+        start(database_url=over_relay).write.dispose()  # so the first statement has to connect
+        relay.stall()
+        mend = threading.Timer(0.7, relay.mend)
+        mend.start()
+        with pytest.raises(DatabaseSilent), fail_after(1.0) as scope, transaction() as db:
+            db.add(word(text="one"))
+            db.flush()
+            eventually(lambda: scope.over, what="the deadline passes")
+            if last == "statement":
+                db.execute(text("SELECT 1"))
+        mend.join(5)
+
+
+def test_a_server_that_is_slow_to_say_that_it_stopped_was_away(
+    start: Callable[..., Database], url: str
+) -> None:
+    parsed = make_url(url)
+    with Relay(parsed.port or 0) as relay:
+        host, _, port = relay.address.partition(":")
+        over_relay = parsed.set(host=host, port=int(port)).render_as_string(hide_password=False)
+        start(database_url=over_relay)
+        with transaction() as db:
+            pid(db)
+        relay.stall()
+        mend = threading.Timer(0.3 + PROMPT + 0.3, relay.mend)
+        mend.start()
+        with pytest.raises(DatabaseSilent), fail_after(0.3), transaction() as db:
+            db.execute(text("SELECT 1"))
+        mend.join(5)
 
 
 def test_0_of_1000_cancels_aimed_at_completion_hit_another_query(
