@@ -21,13 +21,14 @@ from time import monotonic
 from typing import Any
 
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.pool import ConnectionPoolEntry, Pool
+from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
 from threadkit.concurrency import Cancelled, DeadlineExceeded, current_scope
 from threadkit.concurrency._parking import Parker
 from threadkit.concurrency.scope import park
 from threadkit.concurrency.timeline import Span
 from threadkit.database.faults import PoolExhausted, PoolExpired
+from threadkit.database.lease import Lease
 
 
 class _Waiter:
@@ -73,6 +74,13 @@ class FairPool(Pool):
         self._disposed = False
         self._waits = self._exhausted = 0
         self._waited = 0.0
+
+    def connect(self) -> PoolProxiedConnection:
+        """Lend a connection. Who listens to how they come and go gets SQLAlchemy's own loans."""
+        events = self.dispatch
+        if events.checkout or events.checkin or events.reset:
+            return super().connect()
+        return Lease(self, self._do_get())
 
     def _do_get(self) -> ConnectionPoolEntry:
         scope = current_scope()

@@ -82,10 +82,12 @@ class PostgreSQL:
     ) -> DBAPIConnection:
         """By psycopg with a guard; the time to connect is bounded by the scope's."""
         from threadkit.database import pgbouncer
+        from threadkit.database.psycopg_cursor import LazyCursor
         from threadkit.database.psycopg_guard import GuardedConnection
 
         connection: Any = pgbouncer.connect(GuardedConnection.connect, arguments, options)
         connection.tally = tally
+        connection.cursor_factory = LazyCursor
         return connection  # type: ignore[no-any-return]
 
     def alive(self, connection: DBAPIConnection, idle: float) -> bool:

@@ -4,8 +4,9 @@ A ``Session`` puts a transaction of its own around its connection, with snapshot
 to; where each statement commits by itself, that is bookkeeping for nothing. This one asks its
 engine for a connection at the first statement and gives it back at the end.
 
-Rests on ``Session._connection_for_bind``, the one place where a session gets its connection,
-and on ``Connection(_allow_autobegin=False)``; a contract test pins both.
+Rests on ``Session._connection_for_bind``, the one place where a session gets its connection, on
+``_transaction``, ``_new`` and ``_deleted``, with which there is something to end, and on
+``Connection(_allow_autobegin=False, _has_events=False)``; a contract test pins them.
 """
 
 from __future__ import annotations
@@ -45,9 +46,7 @@ class ReadSession(Session):
             assert isinstance(engine, Engine)
             # Without listeners there is no reason to join them with the connection's, either.
             events = None if engine._has_events or Connection._has_events else False
-            connection = self._own = Connection(
-                engine, _has_events=events, _allow_autobegin=False
-            )
+            connection = self._own = Connection(engine, _has_events=events, _allow_autobegin=False)
             if execution_options:
                 connection.execution_options(**execution_options)
         return connection
@@ -55,7 +54,7 @@ class ReadSession(Session):
     def close(self) -> None:
         """Give the connection back; what was loaded stays readable."""
         try:
-            if self._transaction is not None or self.identity_map or self.new or self.deleted:
+            if self._transaction is not None or self.identity_map or self._new or self._deleted:
                 super().close()
         finally:
             connection, self._own = self._own, None

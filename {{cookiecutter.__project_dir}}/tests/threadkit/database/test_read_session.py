@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, event, select, text
+from sqlalchemy.orm import Session, object_session
+from sqlalchemy.orm.exc import DetachedInstanceError
 
 from threadkit.concurrency import TaskGroup, timeline
 from threadkit.database import Database, read, transaction
@@ -126,11 +127,35 @@ def test_a_session_of_another_thread_is_reported_and_not_closed_under_it(
     assert database.stats()["read_in_use"] == 0
 
 
+def test_who_listens_to_the_engine_hears_of_reads(database: Database) -> None:
+    heard: list[str] = []
+    event.listen(database.read, "before_cursor_execute", lambda *of: heard.append(of[2]))
+    with read() as db:
+        db.execute(text("SELECT 7"))
+    assert heard == ["SELECT 7"]
+
+
+def test_what_was_loaded_is_detached_and_loads_no_more(database: Database, word: Any) -> None:
+    with transaction() as db:
+        db.add(word(text="one"))
+    with read() as db:
+        found = db.scalars(select(word)).one()
+        assert object_session(found) is db
+        db.expire(found)
+    assert object_session(found) is None
+    with pytest.raises(DetachedInstanceError):
+        _ = found.text
+
+
 def test_the_private_names_of_sqlalchemys_session_are_where_they_were(database: Database) -> None:
     """An upgrade that moves one of them fails here, and not in the middle of the night."""
     assert "self._connection_for_bind(bind" in inspect.getsource(Session._execute_internal)
     assert "self.get_bind(" in inspect.getsource(Session._execute_internal)
-    assert "_allow_autobegin" in inspect.signature(Connection.__init__).parameters
+    assert {"_allow_autobegin", "_has_events"} <= set(inspect.signature(Connection).parameters)
+    assert Connection._has_events is False
+    assert database.read._has_events is False
+    with Session() as session:
+        assert (session._new, session._deleted, session._transaction) == ({}, {}, None)
     with Connection(database.read, _allow_autobegin=False) as connection:
         connection.execute(text("SELECT 1"))
         assert not connection.in_transaction()

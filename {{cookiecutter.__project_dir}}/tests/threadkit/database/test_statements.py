@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import threading
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine, QueuePool, create_engine, event, text
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, text
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 
 from threadkit.concurrency import timeline
 from threadkit.context import request_id
-from threadkit.database.statements import Statements
+from threadkit.database.statements import WATCHED, Statements
 
 
 @pytest.fixture
@@ -120,3 +123,14 @@ def test_executemany_is_one_statement(engine: Engine) -> None:
         "CREATE TABLE t (n INTEGER)",
         "INSERT INTO t VALUES (?)",
     ]
+
+
+def test_sqlalchemy_executes_by_the_dialects_own_methods() -> None:
+    """An upgrade that goes another way fails here, and the list would stay empty."""
+    source = inspect.getsource(Connection)
+    for name in WATCHED:
+        assert callable(getattr(DefaultDialect, name))
+        calls = re.findall(rf"dialect\.{name}\(\s*(\w+),\s*(\w+)", source)
+        assert calls, name
+        assert {first for first, _ in calls} == {"cursor"}, name
+        assert {second for _, second in calls} <= {"statement", "str_statement", "sub_stmt"}, name
