@@ -115,7 +115,8 @@ def test_a_leaked_thread(start: Start, tmp_path: Path) -> None:
 
 def test_a_lock_convoy(start: Start, tmp_path: Path) -> None:
     block, mutex, now = commands("A lock convoy")
-    with suffering(start, "/convoy") as service:
+    # Six clients on two workers: three at least meet in one, and so somebody waits.
+    with suffering(start, "/convoy", "/convoy") as service:
         page = run(service, block, tmp_path)
         assert table(page, "by state")[0] == "lock"
         assert names(page, OURS)[0] == "convoy"

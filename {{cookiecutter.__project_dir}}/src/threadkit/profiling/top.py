@@ -18,10 +18,11 @@ ROWS: Final = 12
 """Lines of each table."""
 _LABELS: Final = ("endpoint", "state", "lock", "pid")
 _KIT: Final = os.path.dirname(os.path.dirname(__file__))
-_FOREIGN: Final = (
-    _KIT,
-    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib", "scripts")),
+_FOREIGN: Final = tuple(
+    folder + os.sep
+    for folder in (_KIT, sysconfig.get_path("stdlib"), sysconfig.get_path("scripts"))
 )
+_PACKAGES: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 Place = tuple[str, str]
 """A function and its file: its lines are one."""
@@ -73,7 +74,9 @@ class _Sums:
 
 def _own(frame: Frame) -> bool:
     """Whether it is the service's: neither Python's, nor a package's, nor the kit's."""
-    return os.path.isabs(frame.file) and not frame.file.startswith(_FOREIGN)
+    file = frame.file
+    foreign = file.startswith(_FOREIGN) or any(part in file for part in _PACKAGES)
+    return os.path.isabs(file) and not foreign
 
 
 def _by_label(label: str, rows: list[tuple[Stack, Labels, int]]) -> dict[str, int]:
