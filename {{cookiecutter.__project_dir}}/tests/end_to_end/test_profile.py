@@ -5,6 +5,7 @@ The long versions with figures are in ``benchmarks/profiling.py``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,11 +20,12 @@ from typing import Any
 import pytest
 
 from threadkit.profiling import pyspy
+from threadkit.profiling.cpu import BIASED, engine
 from threadkit.profiling.decode import decode
 from threadkit.profiling.profile import Profile
 
 from ..servers.processes import PROJECT, eventually
-from ..servers.profiled import MIXES, Load, shares, through, true_shares
+from ..servers.profiled import MIXES, REQUEST, Load, Spent, shares, through, true_shares
 from ..servers.service import Service
 
 Start = Callable[..., Service]
@@ -57,42 +59,97 @@ def state(service: Service) -> dict[str, Any]:
     return found
 
 
+def spent(service: Service) -> Spent:
+    # A connection that was kept would have been idle for as long as a profile takes.
+    answer = service.ask("GET", "/spent", headers={"Connection": "close"})
+    found: Spent = json.loads(answer.data)
+    return found
+
+
+def put_first(service: Service) -> None:
+    """Give its workers a processor when they want one, where we may.
+
+    Elsewhere a busy machine takes it away from whoever has the GIL, at the same place of every
+    request, and a sampler cannot tell that wait from work.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PGRP, service.process.pid, -19)
+        Path(f"/proc/{service.process.pid}/autogroup").write_text("-20")
+
+
+def farthest(true: dict[str, float], seen: dict[str, float]) -> float:
+    """Points between what a function has and what it is said to have, of the worst of them."""
+    return max(abs(true[name] - seen[name]) for name in true)
+
+
+NEAR = 12
+"""Points, up to which a share counts as seen."""
+
+
 @needs_pyspy
+@pytest.mark.parametrize("path", MIXES)
 def test_the_functions_of_bursty_requests_are_seen_and_labelled(
-    workload: Callable[..., Service],
+    workload: Callable[..., Service], path: str
 ) -> None:
     service = workload()
-    costs = json.loads(service.ask("GET", "/truth").data)
-    handler, parts = MIXES["/burst"]
-    with Load(service.url, ["/burst"]) as load:
-        seen = profile(service, "profile?seconds=3")
-    assert load.failures == []
-    truth = true_shares(costs, parts)
-    found = shares(seen, list(truth), handler)
-    assert through(seen, handler) > 0.3e9
-    # Shares in points are for a quiet machine: where threads wait for a processor while they
-    # hold the GIL, py-spy counts that time too (35 instead of 62 was seen at a load of 7).
-    assert found["alpha"] > found["gamma"] > 0, (found, truth)
-    everything = sum(values[-1] for values in seen.samples.values())
-    labelled = through(seen, handler, label=("endpoint", "/burst"))
-    assert labelled == through(seen, handler, label=("method", "GET"))
-    assert labelled == through(seen, handler) > 0.3 * everything
+    put_first(service)
+    handler, functions = MIXES[path]
+    told = []
+    for _ in range(5):
+        with Load(service.url, [path]) as load:
+            eventually(lambda: handler in spent(service), what="it works")
+            before = spent(service)
+            seen = profile(service, "profile?seconds=4")
+            after = spent(service)
+        assert load.failures == []
+        assert engine(seen) == "py-spy"
+        everything = sum(values[-1] for values in seen.samples.values())
+        labelled = through(seen, handler, label=("endpoint", path))
+        assert labelled == through(seen, handler, label=("method", "GET"))
+        assert labelled == through(seen, handler) > 0.3 * everything
+        biased = [comment for comment in seen.comments if comment.startswith(BIASED)]
+        if not biased:
+            break
+        told += biased  # it says that it is not to be believed: once more
+    else:
+        pytest.fail(f"no profile on this busy machine that believes itself: {told}")
+    true = true_shares(before, after, functions, REQUEST)
+    found = shares(seen, functions, REQUEST)
+    assert farthest(true, found) <= NEAR, (true, found, seen.comments)
+
+
+def test_the_fallback_is_near_or_says_that_it_can_be_off(workload: Callable[..., Service]) -> None:
+    service = workload(WITHOUT_PYSPY="1")
+    handler, functions = MIXES["/burst"]
+    with Load(service.url, ["/burst"]):
+        eventually(lambda: handler in spent(service), what="it works")
+        before = spent(service)
+        seen = profile(service, "profile?seconds=4")
+        after = spent(service)
+    assert engine(seen) == "in-process"
+    true = true_shares(before, after, functions, REQUEST)
+    off = farthest(true, shares(seen, functions, REQUEST))
+    assert off <= 15 or "off by more than 15 points" in " ".join(seen.comments)
 
 
 def test_the_naive_sampler_would_not_pass(workload: Callable[..., Service]) -> None:
     """It asks for the GIL at the usual interval: what requests burst through is not there."""
-    service = workload()
-    costs = json.loads(service.ask("GET", "/truth").data)
-    handler, parts = MIXES["/third"]
+    service = workload(REQUEST_TIMEOUT="20")
+    put_first(service)
+    handler, functions = MIXES["/third"]
     with Load(service.url, ["/third"]):
-        stacks = json.loads(service.ask("GET", "/naive?seconds=3").data)
-    truth = true_shares(costs, parts)
-    assert sum(stacks.values()) >= 50
-    inside = sum(n for text, n in stacks.items() if handler in text.split(";"))
-    third = sum(n for text, n in stacks.items() if "third" in text.split(";"))
-    share_of_all = 100 * third / sum(stacks.values())
-    # Either it misses the handler, or it puts the function's share elsewhere.
-    assert inside < 0.5 * sum(stacks.values()) or abs(share_of_all - truth["third"]) > 12
+        eventually(lambda: handler in spent(service), what="it works")
+        before = spent(service)
+        stacks: dict[str, int] = json.loads(service.ask("GET", "/naive?seconds=4").data)
+        after = spent(service)
+    true = true_shares(before, after, functions, REQUEST)
+    everything = sum(stacks.values())
+    assert everything >= 50
+    found = {
+        name: 100 * sum(n for text, n in stacks.items() if name in text.split(";")) / everything
+        for name in functions
+    }
+    assert farthest(true, found) > NEAR, (true, found)
 
 
 def test_the_thread_dump_answers_when_every_request_thread_is_stuck(

@@ -78,17 +78,26 @@ def shares(profile: Profile, functions: Sequence[str], whole: str) -> dict[str, 
     return {name: 100 * through(profile, whole, name) / all_of_it for name in functions}
 
 
-def true_shares(costs: dict[str, int], parts: dict[str, int]) -> dict[str, float]:
-    """The same from what one call of each costs; ``parts`` are those of the whole."""
-    # What the whole does itself costs per part what its functions cost.
-    known = sum(costs[name] for name in parts if name in costs)
-    per_part = known / sum(part for name, part in parts.items() if name in costs)
-    whole = sum(costs.get(name, part * per_part) for name, part in parts.items())
-    return {name: 100 * costs[name] / whole for name in parts if name in costs}
+Spent = dict[str, tuple[int, int]]
+"""Of each function, how many calls were measured, and their CPU nanoseconds."""
 
 
+def true_shares(
+    before: Spent, after: Spent, functions: Sequence[str], whole: str
+) -> dict[str, float]:
+    """The same by the clocks of the threads themselves: what a call cost in between."""
+
+    def cost(name: str) -> float:
+        (calls, spent), (calls_before, spent_before) = after[name], before.get(name, (0, 0))
+        return (spent - spent_before) / (calls - calls_before)
+
+    return {name: 100 * cost(name) / cost(whole) for name in functions}
+
+
+REQUEST = "wsgi_app"
+"""What works for a request from its first line of Python to its last, in every stack of one."""
 MIXES = {
-    "/burst": ("burst", {"alpha": 62, "beta": 21, "gamma": 10, "itself": 7}),
-    "/third": ("one_third", {"third": 33, "two_thirds": 67}),
+    "/burst": ("burst", ("alpha", "beta", "gamma")),
+    "/third": ("one_third", ("third", "two_thirds")),
 }
-"""The workload's paths: their handler, and the parts that each of its functions has."""
+"""The workload's paths: their handler, and the functions that it calls."""

@@ -2,23 +2,28 @@
 
     gunicorn -c gunicorn.conf.py workload:app        # with this folder in PYTHONPATH
 
-What a function costs is known by the thread's own clock, so that a profile can be held
-against the truth.
+What its functions have cost is known by their threads' own clocks, so that a profile can be
+held against the truth of the very same seconds. ``WITHOUT_PYSPY`` leaves it to the fallback.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
 import time
 import tracemalloc
+from collections.abc import Callable
+from functools import wraps
 from types import FrameType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+from unittest import mock
 
 import flask
 
 from threadkit.extension import init_app
+from threadkit.profiling import pyspy
 from threadkit.profiling.locks import ProfiledLock
 from threadkit.settings import Settings
 
@@ -28,6 +33,38 @@ STEP = 600
 _released = threading.Event()
 _orders = ProfiledLock("orders")
 _kept: list[bytearray] = []
+_accounts = threading.Lock()
+_spent: dict[str, tuple[int, int]] = {}  # guarded by _accounts
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+if os.environ.get("WITHOUT_PYSPY"):
+    mock.patch.object(pyspy, "program", return_value=None).start()
+
+
+def measured(function: Callable[P, R]) -> Callable[P, R]:
+    """Keeps account of what a call costs, by the CPU clock of its thread.
+
+    Of one call in sixteen: reading the clock is a system call, after which a busy kernel likes
+    to take the processor away, and a profile would see that time there.
+    """
+    calls = itertools.count()
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if next(calls) % 16:
+            return function(*args, **kwargs)
+        began = time.thread_time_ns()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            took = time.thread_time_ns() - began
+            with _accounts:
+                count, spent = _spent.get(function.__name__, (0, 0))
+                _spent[function.__name__] = (count + 1, spent + took)
+
+    return call
 
 
 def work(steps: int) -> int:
@@ -38,35 +75,38 @@ def work(steps: int) -> int:
     return total
 
 
-# The requests themselves measure nothing: a system call is where a busy kernel takes the
-# processor away, and that time would be seen in a profile and not in the measurement.
-
-
+@measured
 def alpha() -> None:
     work(62)
 
 
+@measured
 def beta() -> None:
     work(21)
 
 
+@measured
 def gamma() -> None:
     work(10)
 
 
+@measured
 def third() -> None:
     work(33)
 
 
+@measured
 def two_thirds() -> None:
     work(67)
 
 
 app = flask.Flask("workload", static_folder=None)
+app.wsgi_app = measured(app.wsgi_app)  # type: ignore[method-assign]
 init_app(app, Settings.load())
 
 
 @app.get("/burst")
+@measured
 def burst() -> str:
     """Some milliseconds of CPU: 62, 21 and 10 parts, and 7 in the handler itself."""
     alpha()
@@ -77,6 +117,7 @@ def burst() -> str:
 
 
 @app.get("/third")
+@measured
 def one_third() -> str:
     """One function has a third of the handler's CPU."""
     third()
@@ -84,17 +125,11 @@ def one_third() -> str:
     return "done"
 
 
-@app.get("/truth")
-def truth() -> dict[str, Any]:
-    """CPU nanoseconds of one call of each function, by the thread's own clock."""
-    functions = (alpha, beta, gamma, third, two_thirds)
-    costs: dict[str, list[int]] = {function.__name__: [] for function in functions}
-    for _ in range(15):
-        for function in functions:
-            began = time.thread_time_ns()
-            function()
-            costs[function.__name__].append(time.thread_time_ns() - began)
-    return {name: sorted(found)[len(found) // 2] for name, found in costs.items()}
+@app.get("/spent")
+def spent() -> dict[str, tuple[int, int]]:
+    """Measured calls of each function so far, and their CPU nanoseconds."""
+    with _accounts:
+        return dict(_spent)
 
 
 @app.get("/state")

@@ -14,6 +14,13 @@ from threadkit.profiling.window import Window
 
 ENGINE: Final = "engine: "
 """How the comment begins that names what took the samples."""
+BIASED: Final = "shares may be far off"
+"""How the comment begins that says so; it goes on with why."""
+MOST_LOST: Final = 0.1
+"""Of all looks, up to which shares are good to some ten points."""
+LONGEST_WAIT: Final = 5e-3
+"""Seconds that a stop would take, up to which looks without one are good to some ten points.
+Beyond, whoever has the GIL waits for a processor with it, which is seen as if it worked."""
 CPU: Final = ValueType("cpu", "nanoseconds")
 
 
@@ -27,7 +34,7 @@ def take(window: Window, requests: Collection[Request], views: Views) -> Profile
         duration_ns=int(window.seconds * 1e9),
     )
     try:
-        sampled = pyspy.record(window)
+        report = pyspy.record(window)
     except pyspy.UnavailableError as reason:
         profile.comments += [f"{ENGINE}in-process", f"py-spy: {reason}"]
         inprocess.sample(profile, window, requests)
@@ -35,9 +42,10 @@ def take(window: Window, requests: Collection[Request], views: Views) -> Profile
     profile.comments += [
         f"{ENGINE}py-spy",
         "what holds the GIL: C code that releases it (waits, compression, queries) is not in here",
+        *_how_well(report),
     ]
     names = {thread.native_id: thread.name for thread in threading.enumerate()}
-    for native_id, stack, count in sampled:
+    for native_id, stack, count in report.samples:
         view = views.find(stack)
         tags = labels(
             thread=names.get(native_id, f"ended {native_id}"),
@@ -46,6 +54,21 @@ def take(window: Window, requests: Collection[Request], views: Views) -> Profile
         )
         profile.add(stack, (count, count * profile.period), tags)
     return profile
+
+
+def _how_well(report: pyspy.Report) -> list[str]:
+    took = f"{report.stop_takes * 1e3:.1f} ms"
+    if report.stopping and report.stop_takes > pyspy.SLOWEST_STOP:
+        return [f"{BIASED}: on this busy machine a stop for a look took {took}"]
+    if report.stopping:
+        return []
+    looks = report.lost + sum(sample.samples for sample in report.samples)
+    lost = f"{report.lost} of {looks} looks met a changing stack, and are lost"
+    said = f"looked without a stop, which on this busy machine would have taken {took}"
+    return [
+        f"{BIASED}: {said}" if report.stop_takes > LONGEST_WAIT else said,
+        f"{BIASED}: {lost}" if report.lost > looks * MOST_LOST else lost,
+    ]
 
 
 def engine(profile: Profile) -> str:

@@ -33,8 +33,12 @@ SWITCH_INTERVAL: Final = 50e-6
 LATEST: Final = 250e-6
 """Seconds after which a sample shows something else than what it should."""
 
-NOWHERE: Final[Stack] = (Frame("[every sample came late]", "", 0),)
-"""Stands for the CPU time of a window in which no look was in time."""
+
+NOWHERE: Final[Stack] = (Frame("[no look met it at work]", "", 0),)
+"""Stands for CPU time where every look met threads that were just waiting."""
+
+_Seen = dict[tuple[Stack, Labels], list[int]]
+"""How often, and with how many nanoseconds of CPU."""
 
 
 @contextmanager
@@ -74,7 +78,8 @@ def sample(profile: Profile, window: Window, requests: Collection[Request]) -> N
     """Fill ``profile`` (samples, cpu) for the window; adds comments on how well it went."""
     refuse_without_gil()
     own, clocks = threading.get_ident(), _Clocks()
-    found: dict[tuple[Stack, Labels], list[int]] = {}
+    seen: _Seen = {}
+    seen_late: _Seen = {}
     ticks = late = total = 0
     with switching_faster():
         began = due = time.monotonic()
@@ -90,21 +95,21 @@ def sample(profile: Profile, window: Window, requests: Collection[Request]) -> N
             if after > LATEST:
                 late += 1
                 due = max(due, time.monotonic() - 1 / window.hz)
-            else:
-                _count(found, moved, by_thread(requests), window.depth)
+            _count(seen_late if after > LATEST else seen, moved, by_thread(requests), window.depth)
             if time.monotonic() - looked > 0.1:
                 looked = time.monotonic()
                 window.wait(0)  # is the client still there?
-    _fill(profile, found, total)
+    # Where processors are so short that none was in time, late ones are all that there is.
+    _fill(profile, seen or seen_late, total)
     profile.comments += [
-        f"{late} of {ticks} samples came late and were dropped",
+        f"{late} of {ticks} samples came late" + (" and were dropped" if seen else ""),
         "shares are estimates: this sampler must wait for the GIL that it watches, and can be "
         "off by more than 15 points where requests work in bursts of milliseconds",
     ]
 
 
 def _count(
-    found: dict[tuple[Stack, Labels], list[int]],
+    found: _Seen,
     moved: dict[int, tuple[str, int]],
     serving: dict[int, Request],
     depth: int,
@@ -122,7 +127,7 @@ def _count(
         values[1] += used
 
 
-def _fill(profile: Profile, found: dict[tuple[Stack, Labels], list[int]], total: int) -> None:
+def _fill(profile: Profile, found: _Seen, total: int) -> None:
     """What was dropped is spread over what was seen, so that the sum is what was used."""
     seen = sum(used for _, used in found.values())
     if not seen:
