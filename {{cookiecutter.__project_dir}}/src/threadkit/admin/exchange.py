@@ -18,6 +18,8 @@ from wsgiref.simple_server import WSGIRequestHandler
 
 import structlog
 
+from threadkit.profiling.switching import SWITCHING
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
@@ -25,6 +27,11 @@ log = structlog.get_logger("threadkit.admin")
 
 CONNECTION: Final = "threadkit.connection"
 """Where the client's socket is in the WSGI environment: a long answer looks whether it left."""
+
+
+PROMPT: Final = 100e-6
+"""Seconds that a busy handler may hold the interpreter lock while an answer is made: each read
+and write gives it up, and every thread that computes may come in between."""
 
 
 class Exchange(threading.Thread):
@@ -51,7 +58,8 @@ class Exchange(threading.Thread):
         """Answer and close; a client that leaves or stalls ends it, never an exception."""
         try:
             self._connection.settimeout(self._patience)
-            _Handler(self._connection, self._peer, _Server(self))  # type: ignore[arg-type]
+            with SWITCHING.at_most(PROMPT):
+                _Handler(self._connection, self._peer, _Server(self))  # type: ignore[arg-type]
         except OSError:
             pass
         except Exception:

@@ -21,7 +21,8 @@ import structlog
 
 from threadkit import listeners
 from threadkit.admin import neighbours
-from threadkit.admin.exchange import Exchange, close, refusal
+from threadkit.admin.exchange import PROMPT, Exchange, close, refusal
+from threadkit.profiling.switching import SWITCHING
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -154,19 +155,21 @@ class AdminServer:
     ) -> None:
         until: float | None = None  # set once close() has been called
         while until is None or (self._waiting and time.monotonic() < until):
-            for key, _ in selector.select(self._until_next_drop(until)):
-                if key.fileobj == stopped:
-                    # Whoever has connected may be about to ask: a probe that a leaving
-                    # worker has accepted must not fail because another one takes over.
-                    until = time.monotonic() + _LEAVE
-                    selector.unregister(stopped)
-                    for each in listening:
-                        selector.unregister(each)
-                elif key.fileobj in listening:
-                    if until is None:
-                        self._accept(selector, key.fileobj)
-                elif (waiting := self._waiting.get(key.fileobj)) is not None:  # type: ignore[call-overload]
-                    self._read(selector, waiting)
+            ready = selector.select(self._until_next_drop(until))
+            with SWITCHING.at_most(PROMPT):
+                for key, _ in ready:
+                    if key.fileobj == stopped:
+                        # Whoever has connected may be about to ask: a probe that a leaving
+                        # worker has accepted must not fail because another one takes over.
+                        until = time.monotonic() + _LEAVE
+                        selector.unregister(stopped)
+                        for each in listening:
+                            selector.unregister(each)
+                    elif key.fileobj in listening:
+                        if until is None:
+                            self._accept(selector, key.fileobj)
+                    elif (waiting := self._waiting.get(key.fileobj)) is not None:  # type: ignore[call-overload]
+                        self._read(selector, waiting)
             now = time.monotonic()
             for late in [w for w in self._waiting.values() if w.until <= now]:
                 self._drop(selector, late)

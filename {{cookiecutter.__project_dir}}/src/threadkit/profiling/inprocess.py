@@ -12,13 +12,13 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from typing import Final
 
 from threadkit.profiling.classify import RUNNING, classify, sites_of
 from threadkit.profiling.clocks import thread_cpu_ns
 from threadkit.profiling.profile import Frame, Labels, Profile, Stack
+from threadkit.profiling.switching import SWITCHING
 from threadkit.profiling.threads import (
     Request,
     by_thread,
@@ -39,17 +39,6 @@ NOWHERE: Final[Stack] = (Frame("[no look met it at work]", "", 0),)
 
 _Seen = dict[tuple[Stack, Labels], list[int]]
 """How often, and with how many nanoseconds of CPU."""
-
-
-@contextmanager
-def switching_faster(interval: float = SWITCH_INTERVAL) -> Iterator[None]:
-    """A shorter switch interval for a block; what was in force before comes back."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(min(before, interval))
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
 
 
 class _Clocks:
@@ -81,7 +70,7 @@ def sample(profile: Profile, window: Window, requests: Collection[Request]) -> N
     seen: _Seen = {}
     seen_late: _Seen = {}
     ticks = late = total = 0
-    with switching_faster():
+    with SWITCHING.at_most(SWITCH_INTERVAL):
         began = due = time.monotonic()
         looked = began
         while due < began + window.seconds:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from threadkit.profiling.profile import DEEPEST
+from threadkit.profiling.switching import SWITCHING
 
 LONGEST: Final = 60
 """Seconds of a profile."""
@@ -66,7 +67,9 @@ class OneAtATime:
             msg = "cpu profiling already in use"
             raise Busy(msg)
         try:
-            yield
+            # Whoever answers requests quickly must not do so for all of a minute.
+            with SWITCHING.at_most(None):
+                yield
         finally:
             self._lock.release()
 
