@@ -23,8 +23,13 @@ from tests.servers.leavers import connect, leavers, notes, read_answer, request
 from tests.servers.processes import eventually, migrate
 from tests.servers.service import Service
 
+from threadkit.server.config import HEADROOM
+
 Numbers = dict[str, float]
 LEAVERS, MEASURED = 10_000, 500
+CONCURRENCY = 16
+POOL = 2 * CONCURRENCY + HEADROOM
+"""Threads that a worker may have for requests: as many may wait as run."""
 
 
 def serve(folder: Path) -> Service:
@@ -37,7 +42,7 @@ def serve(folder: Path) -> Service:
         {
             "DATABASE_URL": url,
             "WORKERS": "1",
-            "CONCURRENCY": "16",
+            "CONCURRENCY": str(CONCURRENCY),
             "LOG_LEVEL": "WARNING",
             **environ,
         },
@@ -97,9 +102,19 @@ def all_leave(port: int, count: int) -> None:
             pool.submit(leave_at_random, port, count // 8, seed)
 
 
-def held(pid: int) -> tuple[int, int]:
-    """Descriptors and threads of the worker."""
-    return (len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task")))
+def descriptors(pid: int) -> int:
+    """Open files of the worker."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def threads(service: Service) -> int:
+    """Threads of the worker, of those for requests only what is beyond the most there may be.
+
+    They come with the load, when more run at once than before.
+    """
+    document = service.ask("GET", "/debug/vars", admin=True).json()
+    names: dict[str, int] = document["threads"]["by_name"]
+    return sum(names.values()) - min(names["request"], POOL)
 
 
 def with_stayers(port: int, do: Callable[[], None]) -> int:
@@ -124,12 +139,11 @@ def experiments() -> Numbers:
             (worker,) = workers(service.process.pid)
             took: list[float] = []
             with_stayers(service.port, lambda: took.extend(measure(folder, service.port)))
-            # Threads come with the load, at most so many: those of a first round are no leak.
             with_stayers(service.port, lambda: all_leave(service.port, LEAVERS // 10))
-            before = held(worker)
+            before = descriptors(worker), threads(service)
             answered = with_stayers(service.port, lambda: all_leave(service.port, LEAVERS))
-            eventually(lambda: held(worker)[0] <= before[0], what="all is closed", seconds=30)
-            after = held(worker)
+            eventually(lambda: descriptors(worker) <= before[0], what="all is closed", seconds=30)
+            after = descriptors(worker), threads(service)
             names = [name for name, _ in notes(folder)]
         finally:
             service.stop()

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 
 from benchmarks.chaos.figures import Numbers
-from benchmarks.chaos.measure import Load, closed_loop, health_of, percentile
+from benchmarks.chaos.measure import Load, closed_loop, health_of, on_the_other_core, percentile
 from benchmarks.chaos.subjects import CONCURRENCY, Start
 
 _KINDS = (
@@ -64,7 +64,7 @@ def lingering(start: Start) -> Numbers:
 
 def flood(start: Start) -> Numbers:
     """Connections that say nothing, as fast as one client can open them."""
-    with start(MAX_CONNECTIONS="500") as server:
+    with start(MAX_CONNECTIONS="500") as server, on_the_other_core():
         load = Load(server.port, "/livez", 5, 5, 5.0)
         held: list[socket.socket] = []
         until = time.monotonic() + 4
@@ -134,8 +134,9 @@ def _repeated(threads: int, do: Callable[[], None]) -> Iterator[None]:
     stop = threading.Event()
 
     def repeat() -> None:
-        while not stop.is_set():
-            do()
+        with on_the_other_core():
+            while not stop.is_set():
+                do()
 
     with ThreadPoolExecutor(threads) as pool:
         running = [pool.submit(repeat) for _ in range(threads)]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +25,17 @@ class Result:
     began: float
     load: list[Sample]
     health: list[Sample]
+
+
+@contextmanager
+def on_the_other_core() -> Iterator[None]:
+    """This thread leaves the server's core to the server."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, CORES[-1:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 class Load:
