@@ -17,7 +17,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from threadkit.concurrency import CancelScope
 from threadkit.concurrency.timeline import Timeline
@@ -138,6 +138,8 @@ class Runtime:
         self._checks: dict[str, Callable[[], str | None]] = {}
         self._stats: dict[str, Callable[[], Mapping[str, Any]]] = {}
         self._at_request_end: list[Callable[[RequestRecord], None]] = []
+        # What ``get`` has found: each query asks for the database.
+        self._found: dict[type, object] = {}
         self._not_ready: dict[str, str] = {}
         self._last_checked: tuple[float, dict[str, str]] | None = None
         # Guards starting and closing: two first requests must not start a resource twice.
@@ -174,7 +176,12 @@ class Runtime:
 
     def get(self, kind: type[T]) -> T:
         """The resource of this type."""
+        try:
+            return cast("T", self._found[kind])
+        except KeyError:
+            pass
         if (found := self.find(kind)) is not None:
+            self._found[kind] = found
             return found
         msg = f"This app has no {kind.__name__}: build it with threadkit.init_app(app, settings)."
         raise RuntimeError(msg)

@@ -5,7 +5,9 @@ to; where each statement commits by itself, that is bookkeeping for nothing. Thi
 engine for a connection at the first statement and gives it back at the end.
 
 Rests on ``Session._connection_for_bind``, the one place where a session gets its connection, on
-``_transaction``, ``_new`` and ``_deleted``, with which there is something to end, and on
+``_transaction``, ``_new`` and ``_deleted``, with which there is something to end, on
+``_execute_internal``, through which it executes, and ``_propagate_attrs``, by which a statement
+knows that it loads objects, and on
 ``Connection(_allow_autobegin=False, _has_events=False)``; a contract test pins them.
 """
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Select
 from sqlalchemy.orm import Session
 
 _READ_ONLY = (
@@ -37,6 +39,14 @@ class ReadSession(Session):
         """Nothing, or an error where something has been changed."""
         if self.new or self.dirty or self.deleted:
             raise RuntimeError(_READ_ONLY)
+
+    def _execute_internal(self, statement: Any, params: Any = None, **options: Any) -> Any:
+        """What selects rows, and no objects, has no use for what a session does around it."""
+        plain = isinstance(statement, Select) and not statement._propagate_attrs
+        if not plain or any(options.values()) or self.dispatch.do_orm_execute:
+            return super()._execute_internal(statement, params, **options)
+        assert isinstance(self.bind, Engine)
+        return self._connection_for_bind(self.bind).execute(statement, params)
 
     def _connection_for_bind(
         self, engine: Engine | Connection, execution_options: Any = None, **_options: Any

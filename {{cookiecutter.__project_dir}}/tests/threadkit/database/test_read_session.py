@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, select, text
-from sqlalchemy.orm import Session, object_session
+from sqlalchemy import Connection, bindparam, event, select, text
+from sqlalchemy.orm import ORMExecuteState, Session, object_session
 from sqlalchemy.orm.exc import DetachedInstanceError
 
 from threadkit.concurrency import TaskGroup, timeline
@@ -135,6 +135,32 @@ def test_who_listens_to_the_engine_hears_of_reads(database: Database) -> None:
     assert heard == ["SELECT 7"]
 
 
+def test_who_listens_to_the_session_hears_of_rows_and_of_objects(
+    database: Database, word: Any
+) -> None:
+    heard: list[ORMExecuteState] = []
+    with read() as db:
+        event.listen(db, "do_orm_execute", heard.append)
+        db.execute(select(word.__table__)).all()
+        db.scalars(select(word)).all()
+    assert len(heard) == 2
+
+
+def test_rows_are_selected_with_parameters_options_and_as_scalars(
+    database: Database, word: Any
+) -> None:
+    with transaction() as db:
+        db.add_all([word(text="one"), word(text="two")])
+    table = word.__table__
+    by_text = select(table.c.id).where(table.c.text == bindparam("wanted"))
+    with read() as db:
+        assert db.execute(by_text, {"wanted": "two"}).one() == (2,)
+        assert db.scalars(by_text, {"wanted": "one"}).all() == [1]
+        assert db.scalar(by_text, {"wanted": "two"}) == 2
+        streamed = db.execute(select(table.c.id), execution_options={"yield_per": 1})
+        assert streamed.all() == [(1,), (2,)]
+
+
 def test_what_was_loaded_is_detached_and_loads_no_more(database: Database, word: Any) -> None:
     with transaction() as db:
         db.add(word(text="one"))
@@ -147,13 +173,19 @@ def test_what_was_loaded_is_detached_and_loads_no_more(database: Database, word:
         _ = found.text
 
 
-def test_the_private_names_of_sqlalchemys_session_are_where_they_were(database: Database) -> None:
+def test_the_private_names_of_sqlalchemys_session_are_where_they_were(
+    database: Database, word: Any
+) -> None:
     """An upgrade that moves one of them fails here, and not in the middle of the night."""
     assert "self._connection_for_bind(bind" in inspect.getsource(Session._execute_internal)
     assert "self.get_bind(" in inspect.getsource(Session._execute_internal)
     assert {"_allow_autobegin", "_has_events"} <= set(inspect.signature(Connection).parameters)
     assert Connection._has_events is False
     assert database.read._has_events is False
+    assert "self._execute_internal(" in inspect.getsource(Session.execute)
+    assert "self._execute_internal(" in inspect.getsource(Session.scalars)
+    assert not select(text("7"))._propagate_attrs
+    assert select(word)._propagate_attrs["compile_state_plugin"] == "orm"
     with Session() as session:
         assert (session._new, session._deleted, session._transaction) == ({}, {}, None)
     with Connection(database.read, _allow_autobegin=False) as connection:
