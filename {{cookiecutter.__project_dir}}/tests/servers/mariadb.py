@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
-from .processes import Unprivileged, eventually, find_program, free_ports
+from .own import OwnServer
+from .processes import find_program
 
 
-class MariaDB:
+class MariaDB(OwnServer):
     """Listens on 127.0.0.1 alone, with one user that needs no password."""
 
+    name = "MariaDB"
+    user = "mysql"
+
     def __init__(self, server: Path, install: Path) -> None:
-        self._unprivileged = Unprivileged("mysql")
-        self.process: subprocess.Popen[bytes] | None = None
-        (self.port,) = free_ports(1)
-        try:
-            self._start(server, install)
-        except BaseException:
-            self.stop()
-            raise
+        self._server, self._install = server, install
+        super().__init__()
 
     @staticmethod
     def find() -> tuple[Path, Path] | None:
@@ -29,11 +26,11 @@ class MariaDB:
         install = find_program("mariadb-install-db", *places)
         return (server, install) if server and install else None
 
-    def _start(self, server: Path, install: Path) -> None:
+    def _start(self) -> None:
         folder = self._unprivileged.folder
         data = self._unprivileged.make("data")
         self._unprivileged.run(
-            install,
+            self._install,
             "--no-defaults",
             f"--datadir={data}",
             "--auth-root-authentication-method=normal",
@@ -44,7 +41,7 @@ class MariaDB:
             "WITH GRANT OPTION;\n"
         )
         self.process = self._unprivileged.start(
-            server,
+            self._server,
             "--no-defaults",
             f"--datadir={data}",
             f"--port={self.port}",
@@ -56,14 +53,10 @@ class MariaDB:
             "--innodb-flush-log-at-trx-commit=0",
             "--max-connections=200",
         )
-        eventually(self._accepts, what="MariaDB accepts connections")
 
-    def _accepts(self) -> bool:
+    def _answers(self) -> bool:
         import pymysql
 
-        if self.process is None or self.process.poll() is not None:
-            msg = f"MariaDB did not start: {self._unprivileged.log()}"
-            raise RuntimeError(msg)
         try:
             self.execute("SELECT 1")
         except pymysql.err.OperationalError:
@@ -92,14 +85,3 @@ class MariaDB:
                 return [str(row[0]) for row in cursor.fetchall()]
         finally:
             connection.close()
-
-    def stop(self) -> None:
-        """Stop and delete the data."""
-        if self.process is not None:
-            self.process.terminate()
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(15)
-        self._unprivileged.remove()

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
-from .processes import Unprivileged, eventually, find_program, free_ports
+from .own import PostgresSpeaker
+from .processes import eventually, find_program
 
 GUARDED = "guarded"
 """The one user that needs a password, once a test has made it."""
 
 
-class PostgreSQL:
+class PostgreSQL(PostgresSpeaker):
     """Listens on 127.0.0.1 alone, trusts everybody but one, and forgets everything at the end.
 
     Durability is off, and a copy of a template costs less than a migration. ``durable``: what
     it has confirmed survives its own end, though not the machine's.
     """
 
+    name = "PostgreSQL"
+    farewell = signal.SIGINT
+    """A "fast" shutdown."""
+
     def __init__(self, postgres: Path, *, durable: bool = False) -> None:
-        self._unprivileged = Unprivileged("postgres")
+        self._installed = postgres
         self._commit = "on" if durable else "off"
-        self.process: subprocess.Popen[bytes] | None = None
-        (self.port,) = free_ports(1)
-        try:
-            self._start(self._unprivileged.reachable(postgres, *_libraries(postgres)))
-        except BaseException:
-            self.stop()
-            raise
+        super().__init__()
 
     @staticmethod
     def find() -> Path | None:
@@ -45,7 +43,9 @@ class PostgreSQL:
         found = find_program("postgres", *places)
         return found if found is not None and found.with_name("initdb").is_file() else None
 
-    def _start(self, postgres: Path) -> None:
+    def _start(self) -> None:
+        libraries = _libraries(self._installed)
+        postgres = self._unprivileged.reachable(self._installed, *libraries)
         folder = self._unprivileged.folder
         data = self._unprivileged.make("data")
         initdb = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
@@ -60,19 +60,6 @@ class PostgreSQL:
         self._program, self._arguments = postgres, ["-D", str(data), "-p", str(self.port)]
         self._arguments += arguments
         self.process = self._unprivileged.start(self._program, *self._arguments)
-        eventually(self._accepts, what="PostgreSQL accepts connections")
-
-    def _accepts(self) -> bool:
-        import psycopg
-
-        if self.process is None or self.process.poll() is not None:
-            msg = f"PostgreSQL did not start: {self._unprivileged.log()}"
-            raise RuntimeError(msg)
-        try:
-            psycopg.connect(self.address("postgres"), connect_timeout=2).close()
-        except psycopg.OperationalError:
-            return False
-        return True
 
     def end(self, how: signal.Signals) -> None:
         """SIGINT: a "fast" shutdown, SIGQUIT an "immediate" one, SIGKILL none at all."""
@@ -92,10 +79,6 @@ class PostgreSQL:
             return self._accepts()
         return False
 
-    def address(self, database: str) -> str:
-        """Of one of its databases."""
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
-
     def create(self, name: str, *, like: str | None = None) -> str:
         """A new database, empty or a copy."""
         self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{like or "template0"}"')
@@ -107,17 +90,6 @@ class PostgreSQL:
 
         with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
             connection.execute(statement.encode())
-
-    def stop(self) -> None:
-        """Stop without waiting for clients, and delete the data."""
-        if self.process is not None:
-            self.process.send_signal(signal.SIGINT)  # a "fast" shutdown
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(15)
-        self._unprivileged.remove()
 
 
 def _libraries(postgres: Path) -> list[Path]:
