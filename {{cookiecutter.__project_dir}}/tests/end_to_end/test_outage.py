@@ -65,6 +65,36 @@ def test_a_database_killed_under_load_is_503_and_no_acknowledged_write_is_lost(
     eventually(lambda: not in_use(service), what="every connection is back")
 
 
+def test_a_failover_is_503_until_the_other_server_answers(
+    start: Start, server: PostgreSQL
+) -> None:
+    """The address stays, and another server stands behind it."""
+    program = PostgreSQL.find()
+    assert program is not None
+    other = PostgreSQL(program, durable=True)
+    try:
+        for each in (server, other):
+            migrate(each.create("shop"))
+        with Relay(server.port) as relay:
+            url = server.address("shop").replace(f"127.0.0.1:{server.port}", relay.address)
+            service = start(DATABASE_URL=url, REQUEST_TIMEOUT="1")
+            with Load(service.url, clients=CLIENTS) as load:
+                eventually(lambda: len(load.acknowledged()) > 100, what="the load runs")
+                server.end(signal.SIGKILL)
+                eventually(lambda: load.statuses()[503] > CLIENTS, what="callers hear it")
+                before = load.acknowledged()
+                relay.lead_to(other.port)
+                back = monotonic()
+                eventually(lambda: load.first_success(since=back), what="service", seconds=15)
+                eventually(lambda: service.ask("GET", "/readyz").status == 200, what="ready")
+            assert load.alive() == []
+            assert set(load.statuses()) <= {200, 201, 503}, load.statuses()
+            assert load.acknowledged() - before <= all_names(service.url)
+            eventually(lambda: not in_use(service), what="every connection is back")
+    finally:
+        other.stop()
+
+
 def test_a_network_that_swallows_everything_is_503_and_health_goes_on(
     start: Start, server: PostgreSQL
 ) -> None:

@@ -42,6 +42,10 @@ class Relay:
         """How many it holds at present."""
         return len(self._other) // 2
 
+    def lead_to(self, port: int) -> None:
+        """Pass connections to come on to another port."""
+        self._port = port
+
     def cut(self) -> None:
         """End all connections, and those to come."""
         self._whole.clear()

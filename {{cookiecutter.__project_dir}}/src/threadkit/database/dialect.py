@@ -94,6 +94,12 @@ class Dialect(Protocol):
         For drivers whose waits cannot raise the scope's own error; it is then raised instead.
         """
 
+    def demoted(self, error: BaseException, connection: DBAPIConnection) -> bool:
+        """Whether the server refused a change since it is a standby now, after a failover.
+
+        Its connections never serve a change again; a new one may reach the new primary.
+        """
+
     def fault(self, error: DBAPIError) -> Fault | None:
         """What this error means, or None where it is the statement's own."""
 

@@ -115,6 +115,10 @@ def guard(engine: Engine, dialect: Dialect, tally: Tally) -> None:
             return None
         if scope is not None and scope.over and dialect.interrupted(error):
             return scope.error()
+        connection = context.connection
+        if connection is not None and not connection.invalidated and not connection.closed:
+            driver: Any = connection.connection.dbapi_connection
+            context.is_disconnect = context.is_disconnect or dialect.demoted(error, driver)
         return None
 
     event.listen(engine, "do_connect", connect)

@@ -21,6 +21,7 @@ from threadkit.settings import Settings
 # Server and client error numbers, from the reference manuals of both servers.
 _AWAY = frozenset({1040, 1042, 1043, 1053, 1129, 1203, 2002, 2003, 2006, 2013, 4031})
 _REFUSED = frozenset({1044, 1045, 1049, 1130, 1251, 1698, 2059})
+_DEMOTED = frozenset({1290, 1836})
 _FULL = frozenset({1021, 1114})
 # Errors of the file system, whose text has the system's number.
 _FILE = frozenset({3, 1026, 1030})
@@ -97,6 +98,11 @@ class MySQL:
     def interrupted(self, error: BaseException) -> bool:
         """Never: the guard's waits raise the scope's error."""
         return False
+
+    def demoted(self, error: BaseException, connection: DBAPIConnection) -> bool:
+        """The number stands for several options; the text names the one."""
+        number, text = (*error.args, "", "")[:2]
+        return number in _DEMOTED and "read" in str(text)
 
     def fault(self, error: DBAPIError) -> Fault | None:
         """By error number."""

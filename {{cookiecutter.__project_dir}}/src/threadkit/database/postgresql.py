@@ -21,6 +21,9 @@ _MIGRATION_LOCK = 0x7468_7265_6164
 # SQLSTATE classes and codes, PostgreSQL documentation, appendix A.
 _AWAY_CLASSES = ("08", "57P", "53", "58")
 _LOCK_NOT_AVAILABLE = "55P03"
+_READ_ONLY = "25006"
+_STANDBY = ("in_hot_standby", "default_transaction_read_only")
+"""Settings that the server reports by itself when they change."""
 _FAULTS = {
     "40001": Fault.CONFLICT,
     "40P01": Fault.CONFLICT,
@@ -98,6 +101,14 @@ class PostgreSQL:
     def interrupted(self, error: BaseException) -> bool:
         """Never: psycopg's waits raise the scope's error."""
         return False
+
+    def demoted(self, error: BaseException, connection: DBAPIConnection) -> bool:
+        """A change in a transaction that nobody declared read-only; the server tells its state."""
+        if getattr(error, "sqlstate", None) != _READ_ONLY:
+            return False
+        driver: Any = connection
+        states = [driver.info.parameter_status(name) for name in _STANDBY]
+        return "on" in states or None in states  # None: a server before PostgreSQL 14
 
     def fault(self, error: DBAPIError) -> Fault | None:
         """By SQLSTATE; an error without one never reached the server."""

@@ -68,6 +68,10 @@ class SQLite:
         """Whether it was ended between two steps."""
         return is_interrupted(error)
 
+    def demoted(self, error: BaseException, connection: DBAPIConnection) -> bool:
+        """Never: a file has no standby."""
+        return False
+
     def fault(self, error: DBAPIError) -> Fault | None:
         """SQLite tells its faults apart by their text."""
         text = str(error.orig).lower()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from threadkit.database import Database, read, transaction
 from threadkit.database.faults import DatabaseAway, DatabaseFull
@@ -36,6 +37,41 @@ def test_a_full_disk_is_said_and_looking_goes_on(
     assert caught.value.retry_after > 1
     with read() as db:
         assert db.scalar(text("SELECT 1")) == 1
+
+
+DEMOTED = {
+    "postgresql": ("SET SESSION default_transaction_read_only = on", "CREATE TABLE other (n int)"),
+    "mysql": (
+        "SELECT 1",
+        "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1290, MESSAGE_TEXT = 'the --read-only option'",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(DEMOTED))
+def test_a_server_that_is_a_standby_now_is_away_and_its_connection_is_replaced(
+    open_database: Open, new_database: NewDatabase, kind: str
+) -> None:
+    """After a failover nobody ends the connections to the old primary, and it goes on reading."""
+    database = open_database(new_database(kind, migrated=False), table=False, database_pool_size=1)
+    demote, write = DEMOTED[kind]
+    with database.write.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(demote))
+    with pytest.raises(DatabaseAway), transaction() as db:
+        db.execute(text(write))
+    assert database.stats()["invalidations"] == 1
+    with transaction() as db:
+        db.execute(text("CREATE TABLE other (n int)"))
+
+
+def test_a_change_in_a_transaction_that_only_reads_is_a_mistake_in_the_code(
+    open_database: Open, new_database: NewDatabase
+) -> None:
+    database = open_database(new_database("postgresql", migrated=False), table=False)
+    with pytest.raises(DBAPIError, match="read-only"), transaction() as db:
+        db.execute(text("SET TRANSACTION READ ONLY"))
+        db.execute(text("CREATE TABLE other (n int)"))
+    assert database.stats()["invalidations"] == 0
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mysql"])
