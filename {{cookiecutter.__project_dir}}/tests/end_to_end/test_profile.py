@@ -189,7 +189,7 @@ def test_all_workers_are_one_profile_and_a_killed_one_is_named(
         began = time.monotonic()
         asked = clients.submit(profile, service, "wall?seconds=2&hz=20&pid=all")
         # Whoever answers must not be the victim; its exchange is named in its own dump.
-        victim: int = eventually(lambda: _bystander(service, pids) or 0, what="a bystander")
+        victim: int = eventually(lambda: bystander(service, pids) or 0, what="a bystander")
         os.kill(victim, signal.SIGKILL)
         seen = asked.result(20)
         passed = time.monotonic() - began
@@ -198,7 +198,7 @@ def test_all_workers_are_one_profile_and_a_killed_one_is_named(
     assert f"worker {victim} is missing" in " ".join(seen.comments)
 
 
-def _bystander(service: Service, pids: set[int]) -> int | None:
+def bystander(service: Service, pids: set[int]) -> int | None:
     """A worker that takes a share and does not put them together."""
     for pid in pids:
         text = service.ask("GET", f"/debug/pprof/goroutine?debug=2&pid={pid}", admin=True).data

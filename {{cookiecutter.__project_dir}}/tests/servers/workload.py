@@ -170,6 +170,15 @@ def stuck() -> str:
     return "released"
 
 
+@app.get("/compute")
+def compute() -> str:
+    """Wants a processor all the time, and looks at nothing meanwhile."""
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        work(5)
+    return "computed"
+
+
 @app.get("/leak")
 def leak() -> str:
     """Starts a thread that nobody ever joins."""
