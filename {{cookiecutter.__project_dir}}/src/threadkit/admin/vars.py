@@ -15,14 +15,12 @@ from __future__ import annotations
 import os
 import platform
 import re
-import sys
 import sysconfig
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
 import orjson
@@ -32,8 +30,9 @@ from threadkit.admin import process
 from threadkit.admin.app import problem
 from threadkit.admin.findings import findings
 from threadkit.admin.neighbours import Neighbours
-from threadkit.profiling.classify import classify, sites_of
+from threadkit.profiling.classify import Site, classify, stacks
 from threadkit.profiling.cmdline import redacted
+from threadkit.profiling.profile import DEEPEST
 from threadkit.profiling.threads import Unsupported, refuse_without_gil
 from threadkit.runtime import RequestRecord, Runtime
 
@@ -84,7 +83,7 @@ def _json(body: bytes) -> Response:
 
 def document(runtime: Runtime) -> dict[str, Any]:
     """Everything that this worker knows of itself."""
-    frames = _frames()
+    threads = _stacks()
     made = {
         "service": runtime.service,
         "pid": os.getpid(),
@@ -93,10 +92,10 @@ def document(runtime: Runtime) -> dict[str, Any]:
         "now": round(time.time(), 3),
         "uptime_seconds": round(time.time() - _STARTED, 3),
         "readiness": _readiness(runtime),
-        "requests": _requests(runtime, frames),
+        "requests": _requests(runtime, threads),
         "slow": runtime.ledger.slow(),
         "process": process.facts(),
-        "threads": _threads(frames),
+        "threads": _threads(threads),
         "stats": runtime.stats(),
     }
     return {**made, "findings": findings(made)}
@@ -111,28 +110,28 @@ def _readiness(runtime: Runtime) -> dict[str, Any]:
     }
 
 
-def _frames() -> dict[int, FrameType]:
+def _stacks() -> dict[int, list[Site]]:
     try:
         refuse_without_gil()
     except Unsupported:
         return {}
-    return sys._current_frames()
+    return stacks(DEEPEST)
 
 
-def _requests(runtime: Runtime, frames: Mapping[int, FrameType]) -> dict[str, Any]:
+def _requests(runtime: Runtime, threads: Mapping[int, list[Site]]) -> dict[str, Any]:
     records = sorted(runtime.requests, key=lambda record: record.started)
     return {
         "in_flight": len(records),
-        "list": [_request(record, frames) for record in records[:_MOST_REQUESTS]],
+        "list": [_request(record, threads) for record in records[:_MOST_REQUESTS]],
         "answered": runtime.ledger.answered(),
         "concurrency": runtime.settings.concurrency,
         "queue_size": runtime.settings.queue_size,
     }
 
 
-def _request(record: RequestRecord, frames: Mapping[int, FrameType]) -> dict[str, Any]:
-    frame = frames.get(record.thread_id)
-    wait = classify(sites_of(frame))
+def _request(record: RequestRecord, threads: Mapping[int, list[Site]]) -> dict[str, Any]:
+    sites = threads.get(record.thread_id)
+    wait = classify(sites or ())
     scope, span = record.scope, record.timeline.open_span()
     remaining = scope.remaining() if scope is not None else None
     deadline = scope.deadline if scope is not None else None
@@ -149,25 +148,21 @@ def _request(record: RequestRecord, frames: Mapping[int, FrameType]) -> dict[str
         "left_seconds": None if deadline is None else round(deadline - time.monotonic(), 6),
         "cancelled": remaining == 0.0,
         "doing": None if span is None else span.document(record.timeline.started),
-        "state": wait.kind if frame is not None else None,
+        "state": wait.kind if sites is not None else None,
         "calls": wait.call,
-        "at": _place(frame),
+        "at": _place(sites or ()),
         "thread_id": record.thread_id,
         "spans": record.timeline.document()[-16:],
     }
 
 
-def _place(frame: FrameType | None) -> str | None:
+def _place(sites: Iterable[Site]) -> str | None:
     """Where a thread is: the innermost line that is not a library's or the kit's own."""
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith(_FOREIGN):
-            break
-        frame = frame.f_back
-    if frame is None:
-        return None
-    file = "/".join(frame.f_code.co_filename.split("/")[-2:])
-    return f"{file}:{frame.f_lineno} {frame.f_code.co_qualname}"
+    for code, _, line in sites:
+        if not code.co_filename.startswith(_FOREIGN):
+            file = "/".join(code.co_filename.split("/")[-2:])
+            return f"{file}:{line} {code.co_qualname}"
+    return None
 
 
 _FOREIGN: Final = (
@@ -177,10 +172,10 @@ _FOREIGN: Final = (
 )
 
 
-def _threads(frames: Mapping[int, FrameType]) -> dict[str, Any]:
+def _threads(threads: Mapping[int, list[Site]]) -> dict[str, Any]:
     """How many threads there are, by the beginning of their name and by what they do."""
     kinds = Counter(_NUMBER.sub("", thread.name) for thread in threading.enumerate())
-    states = Counter(classify(sites_of(frame)).kind for frame in frames.values())
+    states = Counter(classify(sites).kind for sites in threads.values())
     return {
         "count": sum(kinds.values()),
         "by_name": dict(sorted(kinds.items())),

@@ -11,12 +11,14 @@ it decide what for: a thread in ``recv`` below psycopg waits for the database, o
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Container, Sequence
 from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Final, NamedTuple
 
 from threadkit.profiling.calling import calling
+from threadkit.profiling.collector import COLLECTOR
 
 RUNNING: Final = "running"
 IDLE: Final = "idle"
@@ -115,6 +117,16 @@ def sites_of(frame: FrameType | None, deepest: int = _FAR) -> list[Site]:
         found.append(Site(frame.f_code, frame.f_lasti, frame.f_lineno or 0))
         frame = frame.f_back
     return found
+
+
+def stacks(deepest: int = _FAR, only: Container[int] | None = None) -> dict[int, list[Site]]:
+    """Where each thread stands, by its identifier: all of them, or those of ``only``."""
+    with COLLECTOR.rests():
+        return {
+            ident: sites_of(frame, deepest)
+            for ident, frame in sys._current_frames().items()
+            if only is None or ident in only
+        }
 
 
 def classify(sites: Sequence[Site]) -> Wait:

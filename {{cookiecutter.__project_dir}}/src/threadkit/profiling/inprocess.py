@@ -9,13 +9,12 @@ its own clock shows since the last look.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Collection
 from typing import Final
 
-from threadkit.profiling.classify import RUNNING, classify, sites_of
+from threadkit.profiling.classify import RUNNING, classify, stacks
 from threadkit.profiling.clocks import thread_cpu_ns
 from threadkit.profiling.profile import Frame, Labels, Profile, Stack
 from threadkit.profiling.switching import SWITCHING
@@ -103,10 +102,7 @@ def _count(
     serving: dict[int, Request],
     depth: int,
 ) -> None:
-    for ident, frame in sys._current_frames().items():
-        if ident not in moved:
-            continue
-        sites = sites_of(frame, depth)
+    for ident, sites in stacks(depth, only=moved).items():
         if classify(sites[:24]).kind != RUNNING:
             continue
         name, used = moved[ident]

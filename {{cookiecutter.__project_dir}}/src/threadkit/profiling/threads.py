@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from threadkit.profiling.classify import Site, Wait, classify, sites_of
+from threadkit.profiling.classify import Site, Wait, classify, stacks
 from threadkit.profiling.profile import DEEPEST, Frame, Labels, Stack, labels
 
 
@@ -108,10 +108,9 @@ def snapshot(
     serving = by_thread(requests)
     now = time.monotonic()
     found = []
-    for ident, frame in sys._current_frames().items():
+    for ident, sites in stacks(deepest).items():
         if ident in leave_out:
             continue
-        sites = sites_of(frame, deepest)
         thread = known.get(ident)
         found.append(
             Thread(

@@ -24,6 +24,7 @@ from typing import Any, Final
 import structlog
 
 from threadkit import peers
+from threadkit.profiling.collector import COLLECTOR
 from threadkit.runtime import RequestRecord, Runtime
 from threadkit.server.budget import Budget
 
@@ -155,10 +156,11 @@ class Watchdog:
 def stacks() -> str:
     """Where every thread of the process is, as text."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    parts = [
-        f"{names.get(ident, ident)}:\n" + "".join(traceback.format_stack(frame))
-        for ident, frame in _frames().items()
-    ]
+    with COLLECTOR.rests():
+        parts = [
+            f"{names.get(ident, ident)}:\n" + "".join(traceback.format_stack(frame))
+            for ident, frame in _frames().items()
+        ]
     return "\n".join(parts)
 
 
