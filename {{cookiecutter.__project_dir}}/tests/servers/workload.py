@@ -216,7 +216,7 @@ def take_the_lock() -> None:
 
 
 def slow_under_the_lock() -> None:
-    time.sleep(0.02)
+    time.sleep(0.1)
 
 
 @app.get("/grow")

@@ -13,6 +13,7 @@ import gc
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
@@ -98,25 +99,27 @@ def _answer(name: str, kind: Kind, query: Query, request: Request, runtime: Runt
     window = Window(seconds, query.hz, query.depth or kind.depth, left)
     if query.gc:
         gc.collect()
-    shares = of_all(neighbours, name, query, window) if query.pid == EVERY else None
+    text = kind.own_text(query.debug) if query.debug else None
+    # Groups are of the whole service, so that the largest of all comes first.
+    asked = query if text is not None else replace(query, debug=0)
+    shares = of_all(neighbours, name, asked, window) if query.pid == EVERY else None
     try:
-        if query.debug:
-            text = _text(name, kind, query, target, window)
-            text = shares.texts(text) if shares is not None else text
-            return Response(text, content_type="text/plain; charset=utf-8")
+        if text is not None:
+            said = text(target, window)
+            return _plain(shares.texts(said) if shares is not None else said)
         taken = take(kind, target, window, asked=query.seconds is not None)
         if shares is not None:
             taken = shares.merged(taken)
+        if query.debug:
+            return _plain(dump.grouped(name, taken))
         return pprof_formats.response(name, taken, query)
     finally:
         if shares is not None:
             shares.give_up()
 
 
-def _text(name: str, kind: Kind, query: Query, target: Target, window: Window) -> str:
-    if kind.text is not None:
-        return kind.text(target, window, query.debug)
-    return dump.grouped(name, take(kind, target, window, asked=query.seconds is not None))
+def _plain(text: str) -> Response:
+    return Response(text, content_type="text/plain; charset=utf-8")
 
 
 def _relayed(name: str, query: Query, neighbours: Neighbours, seconds: float) -> Response:

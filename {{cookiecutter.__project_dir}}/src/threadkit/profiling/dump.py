@@ -50,7 +50,7 @@ def grouped(name: str, profile: Profile) -> str:
         if tags:
             lines.append(f"# labels: {json.dumps({k: str(v) for k, v in tags})}")
         if names:
-            lines.append(f"# threads: {', '.join(sorted(names))}")
+            lines.append(f"# threads: {', '.join(sorted(set(names)))}")
         lines += [f"#\t{a}\t{f.name}\t{f.file}:{f.line}" for a, f in zip(addresses, stack)]  # noqa: B905 - equal by construction
         lines.append("")
     return "\n".join(lines) + "\n"

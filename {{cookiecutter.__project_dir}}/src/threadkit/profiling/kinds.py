@@ -37,7 +37,7 @@ class Kind:
     ``seconds`` is how long it looks where nobody says; 0 is at once, and ``seconds`` in the
     query then asks for the difference between two looks, or where there is a ``during`` for
     what that sees. Whatever takes time refuses to run beside another. ``text`` is its own
-    form for ``debug=N``; None groups its stacks.
+    form for ``debug=1``, and ``each`` for more; where there is None its stacks are grouped.
     """
 
     description: str
@@ -45,7 +45,12 @@ class Kind:
     seconds: float = 0
     depth: int = DEEPEST
     during: Take | None = None
-    text: Callable[[Target, Window, int], str] | None = None
+    text: Callable[[Target, Window], str] | None = None
+    each: Callable[[Target, Window], str] | None = None
+
+    def own_text(self, debug: int) -> Callable[[Target, Window], str] | None:
+        """What writes the text of this worker alone; None where the stacks are grouped."""
+        return self.each if debug >= 2 and self.each is not None else self.text
 
 
 def _goroutine(target: Target, window: Window) -> Profile:
@@ -53,13 +58,12 @@ def _goroutine(target: Target, window: Window) -> Profile:
     return dump.goroutine(snapshot(target.requests, deepest=window.depth, leave_out=own))
 
 
-def _goroutine_text(target: Target, window: Window, debug: int) -> str:
+def _each_thread(target: Target, window: Window) -> str:
     own = (threading.get_ident(),)
-    threads = snapshot(target.requests, deepest=window.depth, leave_out=own)
-    return dump.each(threads) if debug >= 2 else dump.grouped("goroutine", dump.goroutine(threads))
+    return dump.each(snapshot(target.requests, deepest=window.depth, leave_out=own))
 
 
-def _heap_text(target: Target, window: Window, debug: int) -> str:
+def _heap_text(target: Target, window: Window) -> str:
     return dump.grouped("heap", heap.by_type()) + heap.figures()
 
 
@@ -83,7 +87,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         "Stack traces of all current threads, with what each waits for and which request it "
         "serves. debug=2 lists them in the form of a Go crash.",
         _goroutine,
-        text=_goroutine_text,
+        each=_each_thread,
     ),
     "heap": Kind(
         "Live objects by type; with seconds=N what is allocated meanwhile and stays, by place "
