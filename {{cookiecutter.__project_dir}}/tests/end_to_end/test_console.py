@@ -134,7 +134,11 @@ def test_a_cancelled_request_answers_its_client(console: Callable[..., Service])
 def test_a_slow_request_is_kept_with_its_timeline(console: Callable[..., Service]) -> None:
     service = console(WORKERS="1")
     assert service.ask("GET", "/reports").status == 200
-    (slow,) = [s for s in workers(service)[0]["slow"] if s["route"] == "/reports"]
+
+    def kept() -> list[dict[str, Any]]:
+        return [s for s in workers(service)[0]["slow"] if s["route"] == "/reports"]
+
+    (slow,) = eventually(kept, what="it is kept")  # which it is after its answer
     kinds = [span["kind"] for span in slow["spans"]]
     assert "query" in kinds
     assert "join" in kinds
