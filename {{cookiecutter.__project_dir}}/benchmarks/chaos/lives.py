@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 from benchmarks.chaos.figures import Numbers
 from benchmarks.chaos.measure import Load, closed_loop
-from benchmarks.chaos.subjects import CONCURRENCY, Start, cpu_seconds, who
+from benchmarks.chaos.subjects import CONCURRENCY, Start, Subject, cpu_seconds, who
 
 
 def signalled(number: signal.Signals, runs: int) -> Callable[[Start], Numbers]:
@@ -26,14 +26,13 @@ def signalled(number: signal.Signals, runs: int) -> Callable[[Start], Numbers]:
         for _ in range(runs):
             with start(workers=2) as server:
                 old = set(server.workers())
-                load = Load(server.port, "/quick", 150, 6, 8.0)
+                load = Load(server.port, "/quick", 150, 30, 8.0)
                 time.sleep(1.5)
                 signalled_at = time.monotonic()
                 server.process.send_signal(number)
+                done += _is_done(server, old, stops=stops)
+                load.stop()
                 result = load.result()
-                if stops:
-                    server.process.wait(60)
-                done += stops or not old & set(server.workers())
                 bad = [due for due, _, s in result.load if s != 200]
                 good = [due for due, _, s in result.load if s == 200]
                 if stops:
@@ -49,6 +48,16 @@ def signalled(number: signal.Signals, runs: int) -> Callable[[Start], Numbers]:
         }
 
     return run
+
+
+def _is_done(server: Subject, old: set[int], *, stops: bool) -> bool:
+    """Wait for the end of the service or of its old workers; whether it came in time."""
+    until = time.monotonic() + 25
+    while time.monotonic() < until:
+        if server.process.poll() is not None if stops else not old & set(server.workers()):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def kill(start: Start) -> Numbers:

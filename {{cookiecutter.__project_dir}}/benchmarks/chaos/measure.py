@@ -51,6 +51,10 @@ class Load:
             stdout=subprocess.PIPE,
         )
 
+    def stop(self) -> None:
+        """Send nothing more."""
+        self._process.terminate()
+
     def result(self) -> Result:
         """Wait for it."""
         output, _ = self._process.communicate(timeout=300)
