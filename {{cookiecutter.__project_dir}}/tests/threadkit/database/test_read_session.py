@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, bindparam, event, select, text
+from sqlalchemy import Connection, bindparam, event, func, select, text
+from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import ORMExecuteState, Session, object_session
 from sqlalchemy.orm.exc import DetachedInstanceError
 
@@ -161,6 +162,27 @@ def test_rows_are_selected_with_parameters_options_and_as_scalars(
         assert streamed.all() == [(1,), (2,)]
 
 
+def test_each_statements_own_columns_find_their_values(database: Database, word: Any) -> None:
+    """Also when the compiled statement is an earlier one's, whose expressions are other objects."""
+    with transaction() as db:
+        db.add(word(text="one"))
+    table = word.__table__
+    for _ in range(3):
+        other = table.alias()
+        length = func.length(table.c.text)
+        with read() as db:
+            row = db.execute(select(table)).one()
+            assert row._mapping[table.c.text] == "one"
+            row = db.execute(select(table.c.text)).one()
+            assert row._mapping[table.c.text] == "one"
+            row = db.execute(select(other)).one()
+            assert row._mapping[other.c.text] == "one"
+            row = db.execute(select(other.c.id, other.c.text)).one()
+            assert row._mapping[other.c.text] == "one"
+            row = db.execute(select(table.c.text, length)).one()
+            assert row._mapping[length] == 3
+
+
 def test_what_was_loaded_is_detached_and_loads_no_more(database: Database, word: Any) -> None:
     with transaction() as db:
         db.add(word(text="one"))
@@ -184,7 +206,10 @@ def test_the_private_names_of_sqlalchemys_session_are_where_they_were(
     assert database.read._has_events is False
     assert "self._execute_internal(" in inspect.getsource(Session.execute)
     assert "self._execute_internal(" in inspect.getsource(Session.scalars)
+    source = inspect.getsource(CursorResult._init_metadata)
+    assert '"_result_disable_adapt_to_context", False' in source
     assert not select(text("7"))._propagate_attrs
+    assert select(word.__table__)._raw_columns == [word.__table__]
     assert select(word)._propagate_attrs["compile_state_plugin"] == "orm"
     with Session() as session:
         assert (session._new, session._deleted, session._transaction) == ({}, {}, None)
