@@ -1,7 +1,7 @@
 """What profiles of a real gunicorn cost, and what they leave behind.
 
     python benchmarks/profiling.py            # a table; exit status 1 when a limit is broken
-    python benchmarks/profiling.py at_rest throughput         # some of its experiments
+    python benchmarks/profiling.py idle throughput             # some of its experiments
 
 Rounds with and without a profile alternate, and their medians are compared. The times have the
 limits of a quiet machine. Whether profiles are true is for ``tests/end_to_end/test_profile.py``.
@@ -27,7 +27,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT / "src"))
 sys.path.insert(0, str(PROJECT))
 
-from tests.end_to_end.test_profile import bystander, children, state  # noqa: E402
+from tests.end_to_end.test_profile import at_rest, bystander, children, state  # noqa: E402
 from tests.servers.processes import eventually, migrate  # noqa: E402
 from tests.servers.profiled import Load  # noqa: E402
 from tests.servers.service import Service  # noqa: E402
@@ -129,7 +129,7 @@ def throughput(folder: Path) -> Iterator[Row]:
     yield Row("with a profile to without, median of the rounds", ratio, at_least=0.95)
 
 
-def at_rest(folder: Path) -> Iterator[Row]:
+def idle(folder: Path) -> Iterator[Row]:
     """What there is for the labels of a request while nobody looks, and what else runs."""
     times = 20_000
 
@@ -220,8 +220,7 @@ def abandoned(folder: Path) -> Iterator[Row]:
     """Clients that start a profile and leave."""
     kinds = ("profile", "wall", "block", "heap", "trace")
     with serving(folder) as service:
-        state(service)
-        before = state(service)
+        before = at_rest(service)
         pid = before["pid"]
         threads = len(os.listdir(f"/proc/{pid}/task"))
         begun = refused = 0
@@ -260,7 +259,7 @@ def abandoned(folder: Path) -> Iterator[Row]:
         )
 
 
-EXPERIMENTS = {each.__name__: each for each in (at_rest, stuck, all_workers, abandoned, throughput)}
+EXPERIMENTS = {each.__name__: each for each in (idle, stuck, all_workers, abandoned, throughput)}
 
 
 def main(names: Sequence[str]) -> int:

@@ -86,6 +86,23 @@ NEAR = 12
 """Points, up to which a share counts as seen."""
 
 
+def at_rest(service: Service) -> dict[str, Any]:
+    """Its state once no connection of its start lingers: they would count as its descriptors."""
+    state(service)
+    changed = time.monotonic()
+    last = state(service)
+
+    def still() -> bool:
+        nonlocal changed, last
+        now = state(service)
+        if now["descriptors"] != last["descriptors"]:
+            changed, last = time.monotonic(), now
+        return time.monotonic() - changed > 3
+
+    eventually(still, what="its descriptors stay as they are")
+    return last
+
+
 @needs_pyspy
 @pytest.mark.parametrize("path", MIXES)
 def test_the_functions_of_bursty_requests_are_seen_and_labelled(
@@ -225,7 +242,7 @@ def test_a_second_profile_is_refused_at_once(workload: Callable[..., Service]) -
 
 def test_who_leaves_leaves_nothing_running(workload: Callable[..., Service]) -> None:
     service = workload()
-    before = state(service)
+    before = at_rest(service)
     kinds = ["profile", "wall", "block", "heap", "trace"]
     for number in range(20):
         name = kinds[number % len(kinds)]
