@@ -22,7 +22,7 @@ from werkzeug.wrappers import Request, Response
 from threadkit.admin import pprof_formats, pprof_query
 from threadkit.admin.app import Route
 from threadkit.admin.client import left_within
-from threadkit.admin.neighbours import Neighbours
+from threadkit.admin.neighbours import Answer, Neighbours
 from threadkit.admin.pprof_index import page
 from threadkit.admin.pprof_query import EVERY, Query, RefusedError
 from threadkit.admin.pprof_service import of_all
@@ -66,7 +66,7 @@ def _trace(query: Query, request: Request, runtime: Runtime) -> Response:
     window = Window(query.seconds, query.hz, DEEPEST, left_within(request))
     neighbours = Neighbours(runtime)
     if isinstance(query.pid, int) and query.pid != os.getpid():
-        return _relayed("trace", query, neighbours, query.seconds)
+        return _relayed("trace", query, neighbours, query.seconds, window.pause)
     shares = of_all(neighbours, "trace", query, window) if query.pid == EVERY else None
     try:
         with PLACE.claim():
@@ -93,7 +93,7 @@ def _answer(name: str, kind: Kind, query: Query, request: Request, runtime: Runt
     left = left_within(request)
     neighbours = Neighbours(runtime)
     if isinstance(query.pid, int) and query.pid != os.getpid():
-        return _relayed(name, query, neighbours, query.seconds or kind.seconds)
+        return _relayed(name, query, neighbours, query.seconds or kind.seconds, left)
     target = Target(runtime.requests, list(runtime.views()))
     seconds = kind.seconds if query.seconds is None else query.seconds
     window = Window(seconds, query.hz, query.depth or kind.depth, left)
@@ -122,13 +122,21 @@ def _plain(text: str) -> Response:
     return Response(text, content_type="text/plain; charset=utf-8")
 
 
-def _relayed(name: str, query: Query, neighbours: Neighbours, seconds: float) -> Response:
+def _relayed(
+    name: str,
+    query: Query,
+    neighbours: Neighbours,
+    seconds: float,
+    left: Callable[[float], bool],
+) -> Response:
     assert isinstance(query.pid, int)
     if query.pid not in neighbours.pids():
         known = ", ".join(map(str, neighbours.pids()))
         raise RefusedError(404, f"no worker with pid {query.pid}: there are {known}")
     target = f"{query.target(name)}&format={query.format}"
-    answer = neighbours.ask(query.pid, target, seconds=seconds + 5)
+    # When our client leaves we hang up, and the other worker ends its profile.
+    answers = neighbours.ask_all(target, seconds=seconds + 5, pids=[query.pid], left=left)
+    answer = answers[0] if answers else Answer(query.pid, fault="it has ended")
     if answer.fault is not None:
         raise RefusedError(503, f"worker {query.pid}: {answer.fault}")
     kept = {k: v for k, v in answer.headers.items() if k.startswith(("x-", "content-"))}
