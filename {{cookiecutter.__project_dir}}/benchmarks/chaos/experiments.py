@@ -55,6 +55,7 @@ def rounds(run: Callable[[Start], Numbers], count: int, *, stock: int = 1) -> Ca
 _HEALTH = (always("health answered", 1.0), within("health p99 ms", 250.0))
 _NOBODY_FAILS = (
     never_more("failed requests", 0),
+    shown("of them refused, 503"),
     shown("asked"),
     always("runs that it was done in", 10),
     shown("goes on answering for s"),

@@ -21,7 +21,7 @@ def signalled(number: signal.Signals, runs: int) -> Callable[[Start], Numbers]:
     stops = number == signal.SIGTERM
 
     def run(start: Start) -> Numbers:
-        failed = asked = done = 0
+        failed = refused = asked = done = 0
         lasted: list[float] = []
         for _ in range(runs):
             with start(workers=2) as server:
@@ -33,15 +33,17 @@ def signalled(number: signal.Signals, runs: int) -> Callable[[Start], Numbers]:
                 done += _is_done(server, old, stops=stops)
                 load.stop()
                 result = load.result()
-                bad = [due for due, _, s in result.load if s != 200]
+                bad = [(due, s) for due, _, s in result.load if s != 200]
                 good = [due for due, _, s in result.load if s == 200]
                 if stops:
                     # What comes after the last answer finds no listener any more.
-                    bad = [due for due in bad if due < max(good)]
+                    bad = [(due, s) for due, s in bad if due < max(good)]
+                refused += sum(s == 503 for _, s in bad)
                 failed, asked = failed + len(bad), asked + len(result.load)
                 lasted.append(max(good) - (signalled_at - result.began))
         return {
             "failed requests": failed,
+            "of them refused, 503": refused,
             "asked": asked,
             "runs that it was done in": done,
             "goes on answering for s": statistics.median(lasted),
