@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import resource
-import sys
 from typing import Any, Final
 
 from threadkit.server import boot
@@ -53,9 +52,10 @@ class Worker(Base):  # type: ignore[misc]
         """Serve until told to stop, then leave in order."""
         # Not at the top: the master must not have loaded the metrics before the fork.
         from threadkit import runtime
+        from threadkit.profiling.switching import SWITCHING
         from threadkit.server.serving import Serving
 
-        sys.setswitchinterval(_SWITCH)
+        SWITCHING.usually(_SWITCH)
         serving = Serving(self, runtime.current())
         replacement = Replacement(self)
         serving.poller.wake_by(self.PIPE[0], self._drain_pipe)

@@ -37,6 +37,18 @@ def test_the_shortest_holds_until_the_last_has_left() -> None:
     assert now() == usual
 
 
+def test_what_is_usual_from_now_on_is_what_comes_back() -> None:
+    """A worker sets it while the admin address may be answering already."""
+    usual, switching = now(), Switching()
+    try:
+        with switching.at_most(100e-6):
+            switching.usually(0.001)
+            assert now() == 100e-6
+        assert now() == 0.001
+    finally:
+        sys.setswitchinterval(usual)
+
+
 def test_a_longer_one_than_usual_changes_nothing() -> None:
     usual = now()
     with Switching().at_most(1.0):
