@@ -44,7 +44,6 @@ def init_app(app: flask.Flask, settings: Settings) -> Runtime:
     runtime.add("admin", AdminServer(AdminApp(runtime, routes)))
 
     pulse, garbage = Pulse(), Garbage()
-    runtime.add("pulse", pulse)
     runtime.add_stats("pulse", pulse.stats)
     runtime.add("garbage", garbage)
     runtime.add_stats("garbage", garbage.stats)
@@ -95,6 +94,9 @@ def init_app(app: flask.Flask, settings: Settings) -> Runtime:
     if tracing is not None:
         runtime.add("tracing", tracing)
         app.wsgi_app = tracing.wrap(app.wsgi_app)  # type: ignore[assignment, method-assign]
+
+    # Last in, first out: what it calls each second has been started, and is not closed yet.
+    runtime.add("pulse", pulse)
 
     web.install(app, runtime)
     return runtime
