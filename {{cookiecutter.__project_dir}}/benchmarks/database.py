@@ -44,6 +44,7 @@ from threadkit.settings import Settings
 
 PROJECT = Path(__file__).resolve().parent.parent
 
+
 @dataclass(frozen=True)
 class Figure:
     """One line: a number, what it must be, and what the plain thing does, as text."""

@@ -65,9 +65,7 @@ def test_a_database_killed_under_load_is_503_and_no_acknowledged_write_is_lost(
     eventually(lambda: not in_use(service), what="every connection is back")
 
 
-def test_a_failover_is_503_until_the_other_server_answers(
-    start: Start, server: PostgreSQL
-) -> None:
+def test_a_failover_is_503_until_the_other_server_answers(start: Start, server: PostgreSQL) -> None:
     """The address stays, and another server stands behind it."""
     program = PostgreSQL.find()
     assert program is not None
