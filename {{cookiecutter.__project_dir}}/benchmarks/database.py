@@ -39,6 +39,7 @@ from threadkit import runtime as runtimes
 from threadkit.concurrency import CancelScope, fail_after, move_on_after
 from threadkit.database import Database, read, transaction
 from threadkit.database.faults import PoolExhausted
+from threadkit.profiling.switching import SWITCHING
 from threadkit.runtime import Runtime
 from threadkit.settings import Settings
 
@@ -189,8 +190,11 @@ def race(bench: Bench, cancels: int = 10_000) -> list[Figure]:
     ]
 
 
-def fairness(bench: Bench) -> list[Figure]:
-    """16 threads on 6 connections with queries of 3 ms: the longest wait by the fair one."""
+def fairness(bench: Bench, rounds: int = 3) -> list[Figure]:
+    """16 threads on 6 connections with queries of 3 ms: the longest wait by the fair one.
+
+    With the switch interval of a worker, since the wait for the interpreter counts as well.
+    """
 
     def longest(engine: Engine) -> tuple[float, float]:
         waits: list[float] = []
@@ -208,19 +212,25 @@ def fairness(bench: Bench) -> list[Figure]:
         _together(16, work)
         return max(waits), statistics.mean(holds) * (16 / 6 - 1)
 
-    with bench.kit(size=6, database_pool_timeout=20, request_timeout=60) as database:
-        ours, fair = longest(database.read)
     plain = create_engine(
         bench.plain_url, pool_size=6, max_overflow=0, isolation_level="AUTOCOMMIT"
     )
-    theirs, _ = longest(plain)
+    ours, theirs = [], []
+    with SWITCHING.at_most(0.001):
+        for _ in range(rounds):
+            with bench.kit(size=6, database_pool_timeout=20, request_timeout=60) as database:
+                ours.append(longest(database.read))
+            theirs.append(longest(plain)[0])
     plain.dispose()
+    ours.sort(key=lambda round_: round_[0] / round_[1])
+    wait, fair = ours[rounds // 2]
+    stock = statistics.median(theirs)
     return [
         Figure(
             "16 threads on 6 connections: longest wait by fair share",
-            ours / fair,
+            wait / fair,
             3,
-            plain=f"{ours * 1e3:.0f} ms, fair {fair * 1e3:.0f} ms, plain {theirs * 1e3:.0f} ms",
+            plain=f"{wait * 1e3:.0f} ms, fair {fair * 1e3:.0f} ms, plain {stock * 1e3:.0f} ms",
         )
     ]
 
