@@ -14,6 +14,6 @@ def create_app(settings: Settings | None = None) -> flask.Flask:
     """Build the service; nothing is started until a worker or a first request needs it."""
     app = flask.Flask(__package__ or __name__, static_folder=None)
     init_app(app, settings or Settings.load())
-    for blueprint in handlers.BLUEPRINTS:
+    for blueprint in handlers.blueprints():
         app.register_blueprint(blueprint)
     return app

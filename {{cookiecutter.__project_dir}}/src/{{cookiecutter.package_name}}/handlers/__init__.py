@@ -4,4 +4,7 @@ from threadkit.web import Blueprint
 
 from .items import blueprint as items  # noqa: F401
 
-BLUEPRINTS = [value for value in list(globals().values()) if isinstance(value, Blueprint)]
+
+def blueprints() -> list[Blueprint]:
+    """All that this file names, wherever its line stands."""
+    return [value for value in globals().values() if isinstance(value, Blueprint)]
