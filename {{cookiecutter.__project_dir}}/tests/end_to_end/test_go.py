@@ -55,9 +55,16 @@ def service(
 
 @pytest.fixture(scope="module")
 def load(service: Service) -> Iterator[Load]:
-    """Requests that compute, and that want one lock; never without a contention."""
+    """Requests that compute, and that want one lock; never without a contention.
+
+    Of clients of their own: those who wait for the lock compute nothing meanwhile, and a second
+    had a single sample on a busy machine.
+    """
     assert service.ask("GET", "/contend").status == 200
-    with Load(service.url, ["/burst", "/convoy"], clients=6) as running:
+    with (
+        Load(service.url, ["/convoy"], clients=4),
+        Load(service.url, ["/burst"], clients=2) as running,
+    ):
         yield running
 
 
@@ -117,12 +124,14 @@ def test_it_reads_every_profile(
     assert answer.status == 200, answer.data
     file = tmp_path / "profile.pb.gz"
     file.write_bytes(answer.data)
-    assert re.search(r"flat +flat%.*\n +-?[1-9]", go("-top", str(file)))
+    text = go("-top", str(file))  # its unit follows the total: 950ms, and 0.95s of more than 1s
+    assert re.search(r"flat +flat%.*\n +-?[0.]*[1-9]", text), text
     types = re.search(r"^Samples:\n(.*)$", go("-raw", str(file)), re.M)
     assert types is not None
     assert kind in types[1].replace("[dflt]", "").split()
     key, _, value = label.partition(" ")
-    assert re.search(rf"^ *{key}: .*\n(?:.+\n)*?.*: {value}", go("-tags", str(file)), re.M)
+    tags = go("-tags", str(file))
+    assert re.search(rf"^ *{key}: .*\n(?:.+\n)*?.*: {value}", tags, re.M), (tags, text)
     if shutil.which("dot"):
         assert "</svg>" in go("-svg", "-output=/dev/stdout", str(file))
 
