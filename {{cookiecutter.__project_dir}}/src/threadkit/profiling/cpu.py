@@ -64,7 +64,7 @@ def _how_well(report: pyspy.Report) -> list[str]:
         return []
     looks = report.lost + sum(sample.samples for sample in report.samples)
     lost = f"{report.lost} of {looks} looks met a changing stack, and are lost"
-    said = f"looked without a stop, which on this busy machine would have taken {took}"
+    said = f"looked without a stop, which would have taken {took}"
     return [
         f"{BIASED}: {said}" if report.stop_takes > LONGEST_WAIT else said,
         f"{BIASED}: {lost}" if report.lost > looks * MOST_LOST else lost,

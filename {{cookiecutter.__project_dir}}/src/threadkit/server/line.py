@@ -94,6 +94,10 @@ class Line:
         """A request has held its place for so long."""
         self._took += (seconds - self._took) / 8
 
+    def is_busy(self) -> bool:
+        """Whether who comes now has to wait for a place."""
+        return len(self._running) >= self._places
+
     def has_free_place(self) -> bool:
         """Whether somebody waits although there is a place."""
         return bool(self._waiting) and len(self._running) < self._places

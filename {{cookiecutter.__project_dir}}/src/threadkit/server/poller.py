@@ -60,6 +60,7 @@ class Poller:
         limits: Limits,
         most: int,
         most_bytes: int,
+        busy: Callable[[], bool],
         ready: Callable[[Connection, bool], None],
         faulty: Callable[[Fault, Connection], None],
     ) -> None:
@@ -67,6 +68,7 @@ class Poller:
         self._patience = patience
         self._limits = limits
         self._most = most
+        self._busy = busy
         self._ready = ready
         self._faulty = faulty
         self._listeners: dict[int, tuple[socket.socket, object]] = {}
@@ -111,9 +113,10 @@ class Poller:
         now = time.monotonic()
         if self._checks:
             timeout = min(timeout, max(0.0, self._checks[0][0] - now))
-        if self._share is not None:
-            timeout = min(timeout, max(0.0, self._share.again - now))
-            if self._share.is_over(now):
+        resumed, share = False, self._share
+        if share is not None:
+            timeout = min(timeout, max(0.0, share.again - now))
+            if resumed := share.is_over(now):
                 self._watch_listeners(select.EPOLLIN)
         for fd, _ in self._epoll.poll(timeout, 128):
             if (connection := self.connections.get(fd)) is not None:
@@ -123,7 +126,12 @@ class Poller:
             elif (listener := self._listeners.get(fd)) is not None:
                 # One a turn, so that between two the other events, the line's time limits and,
                 # where this worker is busy, another worker have theirs.
-                taken, share = self._accept_one(*listener), self._share
+                if share is not None and share.leaves(
+                    time.monotonic(), busy=self._busy(), resumed=resumed
+                ):
+                    self._watch_listeners(0)
+                    continue
+                taken = self._accept_one(*listener)
                 if taken and share is not None and share.took(time.monotonic()):
                     self._watch_listeners(0)
             elif (call := self._wakers.get(fd)) is not None:

@@ -67,6 +67,7 @@ class Serving:
             limits=Limits(body=settings.max_body_bytes),
             most=cfg.worker_connections,
             most_bytes=settings.max_unfinished_bytes,
+            busy=self._line.is_busy,
             ready=self._dispatch,
             faulty=self._refuse,
         )

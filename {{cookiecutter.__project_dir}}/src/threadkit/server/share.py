@@ -5,8 +5,11 @@ burst within a millisecond, before another worker has got a processor to run on,
 that keep their connections would then stay with it: one core busy, the other idle. So a worker
 takes a few and then leaves the next ones to the others for a moment.
 
+One whose places are all taken leaves every connection to the others first: at four fifths of
+what all can do, one worker got too much now and then, and refused what another had room for.
+
     share = Share()
-    if share.took(time.monotonic()):
+    if share.leaves(time.monotonic(), busy=..., resumed=...) or share.took(time.monotonic()):
         ...  # stop accepting until share.again
 """
 
@@ -24,6 +27,9 @@ _MOST: Final = 8
 _QUIET: Final = 0.01
 """So many pauses in a row, until there was no burst for so many seconds: thousands at once are
 more than every worker's share anyway, and whoever stands behind them must not wait for it."""
+_VAIN: Final = 0.05
+"""After a connection that nobody wanted, the others are not asked for so many seconds: all are
+busy, and a pause for each would only make everyone wait."""
 
 
 class Share:
@@ -34,8 +40,25 @@ class Share:
         self._taken = 0
         self._burst = -math.inf
         self._pauses = 0
+        self._asks_from = -math.inf
         self.again = math.inf
         """When to accept again; infinite where it is not paused."""
+
+    def leaves(self, now: float, *, busy: bool, resumed: bool) -> bool:
+        """Whether the others may take the connection that is there, until ``again``.
+
+        ``busy``: a place here would have to be waited for. ``resumed``: a pause has just ended,
+        so they had their time and left it.
+        """
+        if not busy:
+            return False
+        if resumed:
+            self._asks_from = now + _VAIN
+            return False
+        if now < self._asks_from:
+            return False
+        self.again = now + _PAUSE
+        return True
 
     def took(self, now: float) -> bool:
         """One connection was taken; True where the others come first now, until ``again``."""

@@ -76,16 +76,64 @@ def test_the_others_are_given_a_moment_and_no_more() -> None:
         assert len(only.connections) == 8
 
 
+def test_who_has_no_place_asks_the_others_first() -> None:
+    ours = Share()
+    assert not ours.leaves(1.0, busy=False, resumed=False)
+    assert ours.leaves(1.0, busy=True, resumed=False)
+    assert 1.0005 < ours.again < 1.01
+    assert ours.is_over(ours.again)
+    # They took it; the next one is theirs as well.
+    assert ours.leaves(1.005, busy=True, resumed=False)
+    assert ours.is_over(ours.again)
+    # They did not: all are busy, and for a while nobody waits for nothing.
+    assert not ours.leaves(1.0061, busy=True, resumed=True)
+    assert not ours.leaves(1.05, busy=True, resumed=False)
+    assert ours.leaves(1.06, busy=True, resumed=False)
+
+
+def test_a_busy_worker_leaves_connections_to_one_that_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(share, "_BURST", 100)
+    monkeypatch.setattr(share, "_PAUSE", 60.0)
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        for _ in range(8):
+            stack.enter_context(socket.create_connection(listener.getsockname(), 10))
+        busy = stack.enter_context(_poller(listener, busy=True))
+        idle = stack.enter_context(_poller(listener))
+        for poller in (busy, idle):
+            for _ in range(8):
+                poller.turn(0.0)
+        assert [len(busy.connections), len(idle.connections)] == [0, 8]
+
+
+def test_where_all_are_busy_one_takes_it_all_the_same() -> None:
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        for _ in range(8):
+            stack.enter_context(socket.create_connection(listener.getsockname(), 10))
+        both = [stack.enter_context(_poller(listener, busy=True)) for _ in range(2)]
+        until = time.monotonic() + 20
+        while sum(len(poller.connections) for poller in both) < 8 and time.monotonic() < until:
+            for poller in both:
+                poller.turn(0.01)
+        assert sum(len(poller.connections) for poller in both) == 8
+
+
 @contextmanager
-def _poller(listener: socket.socket) -> Iterator[Poller]:
+def _poller(listener: socket.socket, *, busy: bool = False) -> Iterator[Poller]:
     poller = Poller(
         patience=Patience(idle=60, head=60, body=60),
         limits=Limits(body=1000),
         most=100,
         most_bytes=2**21,
+        busy=lambda: busy,
         ready=lambda connection, patient: None,
         faulty=lambda fault, connection: None,
     )
     poller.listen([listener], shared=True)
-    yield poller
-    poller.shut()
+    try:
+        yield poller
+    finally:
+        poller.shut()
