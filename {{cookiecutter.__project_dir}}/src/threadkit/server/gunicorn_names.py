@@ -9,6 +9,7 @@ An upgrade that moves one fails its contract test by name instead of a service a
                              made after ``pre_exec``
 ``Arbiter.WORKERS``          the workers that have not been reaped, by their pid
 ``Arbiter.num_workers``      workers that there should be; SIGTTIN adds one, a reload resets it
+``Arbiter.SIG_QUEUE``        signals that have come and are not dealt with yet
 ``Worker.handle_quit``       what a worker does on SIGINT and SIGQUIT: ``worker_int``, then exit
 ``Worker.load_wsgi``         imports the application; ``AppImportError`` where there is none
 ``Worker.PIPE``, ``ppid``, ``sockets``, ``nr``, ``max_requests``, ``alive``
@@ -28,8 +29,10 @@ An upgrade that moves one fails its contract test by name instead of a service a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import queue
 import signal
 import sys
 from typing import Any, Final, cast
@@ -54,6 +57,7 @@ __all__ = [
     "exit_code",
     "inherits_sockets",
     "listening",
+    "pending",
     "quit_without_locks",
     "replaces_a_master",
 ]
@@ -87,13 +91,29 @@ def workers(arbiter: Any) -> list[Any]:
     return list(arbiter.WORKERS.values())
 
 
+def pending(arbiter: Any) -> list[int]:
+    """In the master's main thread: take the signals that it has not dealt with yet, in order."""
+    taken: list[int] = []
+    with contextlib.suppress(queue.Empty):
+        while True:
+            taken.append(arbiter.SIG_QUEUE.get_nowait())
+    return taken
+
+
 def one_worker_less(arbiter: Any) -> None:
     """Undo one SIGTTIN, unless a reload has done so already.
 
+    In the midst of a reload it may still wait to be dealt with; then it is taken back.
     Two that arrive together can be one to the kernel; the configured number is the least.
     """
     if arbiter.num_workers > arbiter.cfg.workers:
         arbiter.num_workers -= 1
+        return
+    waiting = pending(arbiter)
+    if signal.SIGTTIN in waiting:
+        waiting.remove(signal.SIGTTIN)
+    for number in waiting:
+        arbiter.SIG_QUEUE.put_nowait(number)
 
 
 def quit_without_locks(worker: Any) -> None:

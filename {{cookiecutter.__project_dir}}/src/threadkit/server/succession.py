@@ -20,14 +20,13 @@ Names of gunicorn's that this rests on, without their being documented:
 from __future__ import annotations
 
 import os
-import queue
 import signal
 import time
 from typing import Any, Final
 
 import structlog
 
-from threadkit.server import boot, presence
+from threadkit.server import boot, gunicorn_names, presence
 
 log = structlog.get_logger("threadkit.server")
 
@@ -120,11 +119,7 @@ class Succession:
 
     def _is_told_to_stop(self) -> bool:
         """Look at the signals that wait, and leave them where they are."""
-        waiting: list[int] = []
-        try:
-            while True:
-                waiting.append(self._arbiter.SIG_QUEUE.get_nowait())
-        except queue.Empty:
-            for number in waiting:
-                self._arbiter.SIG_QUEUE.put_nowait(number)
+        waiting = gunicorn_names.pending(self._arbiter)
+        for number in waiting:
+            self._arbiter.SIG_QUEUE.put_nowait(number)
         return not _STOPS.isdisjoint(waiting)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,8 @@ def worker(*, alive: bool = True) -> SimpleNamespace:
 
 
 def arbiter(workers: int) -> SimpleNamespace:
-    return SimpleNamespace(num_workers=workers, cfg=SimpleNamespace(workers=2))
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    return SimpleNamespace(num_workers=workers, cfg=SimpleNamespace(workers=2), SIG_QUEUE=waiting)
 
 
 def test_one_more_is_asked_for_before_the_worker_stops(sent: Sent) -> None:
@@ -60,6 +62,19 @@ def test_whoever_asked_twice_is_two_fewer(sent: Sent) -> None:
     master = arbiter(5)
     retirement.settle(master, 4711)
     assert master.num_workers == 3
+
+
+def test_what_it_asked_for_in_a_reload_is_taken_back_unheard(sent: Sent) -> None:
+    retirement.retire(worker())
+    master = arbiter(2)
+    came = [signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTIN, signal.SIGTERM]
+    for number in came:
+        master.SIG_QUEUE.put(number)
+    retirement.settle(master, 4711)
+    came.remove(signal.SIGTTIN)  # the other one is of somebody else
+    assert [master.SIG_QUEUE.get_nowait() for _ in range(3)] == came
+    assert master.SIG_QUEUE.empty()
+    assert master.num_workers == 2
 
 
 def test_any_other_worker_that_goes_is_simply_started_again(sent: Sent) -> None:
