@@ -27,6 +27,7 @@ pytestmark = [
 QUERIES = {
     "profile?seconds=1&pid=all": ("cpu/nanoseconds", "endpoint /burst"),
     "wall?seconds=1&hz=50&pid=all": ("wall/nanoseconds", "state lock"),
+    "wall?seconds=1&pid=all": ("wall/nanoseconds", "state running"),
     "block?seconds=1&pid=all": ("delay/nanoseconds", "state lock"),
     "mutex?pid=all": ("delay/nanoseconds", "lock orders"),
     "heap?pid=all": ("inuse_space/bytes", "pid"),
