@@ -114,7 +114,6 @@ EXPERIMENTS: dict[str, Experiment] = {
             never_more("of them not in flight", 2),
             within("a new worker answers after s", 3.0),
             within("capacity back after s", 3.0),
-            shown("refused or late after that"),
         ),
     ),
     "stuck": Experiment(

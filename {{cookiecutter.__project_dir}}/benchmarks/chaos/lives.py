@@ -8,7 +8,6 @@ import signal
 import socket
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -81,7 +80,6 @@ def kill(start: Start) -> Numbers:
     after = killed - result.began
     # Nobody waits for a place half a second, or is refused one, while there is capacity.
     late = [due - after for due, took, s in result.load if due > after and (took > 0.5 or s != 200)]
-    back = _end_of_a_shortage(late, per_second=130)
     # What the killed one was working on, or had in line, is lost with either server.
     failed = [(due, took) for due, took, s in result.load if s not in (200, 503)]
     in_flight = [due for due, took in failed if due <= after <= due + took]
@@ -89,19 +87,8 @@ def kill(start: Start) -> Numbers:
         "failed requests": len(failed),
         "of them not in flight": len(failed) - len(in_flight),
         "a new worker answers after s": replaced,
-        "capacity back after s": back,
-        "refused or late after that": sum(at >= back for at in late),
+        "capacity back after s": max(late, default=0.0),
     }
-
-
-def _end_of_a_shortage(moments: list[float], per_second: float) -> float:
-    """When fewer than a tenth were refused or late for good, in steps of a quarter of a second.
-
-    A single one is no shortage: each worker takes what it gets, and one may get too much.
-    """
-    steps = Counter(int(moment * 4) for moment in moments)
-    short = [step for step, count in steps.items() if count > per_second / 4 / 10]
-    return (max(short, default=-1) + 1) / 4
 
 
 def stuck(start: Start) -> Numbers:
