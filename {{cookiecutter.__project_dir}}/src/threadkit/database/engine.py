@@ -19,9 +19,16 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from threadkit.concurrency import shield
 from threadkit.database.dialect import Fault, dialect_for
-from threadkit.database.faults import sentence
+from threadkit.database.faults import (
+    DatabaseAway,
+    DatabaseFull,
+    sentence,
+    translation,
+    without_names,
+)
 from threadkit.database.guard import GRACE, Tally, guard
 from threadkit.database.leaks import Leaks
+from threadkit.database.outage import Outage
 from threadkit.database.pool import FairPool
 from threadkit.database.read_session import ReadSession
 from threadkit.database.schema import Schema
@@ -54,6 +61,7 @@ class Database:
         self.statements = Statements()
         self.tally = Tally()
         self.leaks = Leaks()
+        self.outage = Outage()
         self._service = service
         # Guards _probed and _fault: one probe at a time, however many ask.
         self._lock = threading.Lock()
@@ -93,10 +101,21 @@ class Database:
         try:
             if time.monotonic() - self._probed > PROBE_FRESH:
                 self._fault = self._probe()
+                if self._fault is None:
+                    self.outage.over()
                 self._probed = time.monotonic()
             return self._fault
         finally:
             self._lock.release()
+
+    def translate(self, error: BaseException) -> Exception | None:
+        """The service's own error for what went wrong, or None; an outage is told to the log."""
+        ours = translation(error, self.dialect, self.schema_fault)
+        if isinstance(error, DatabaseAway):
+            self.outage.met(getattr(error, "reason", str(error)))
+        elif isinstance(ours, DatabaseAway | DatabaseFull) and isinstance(error, DBAPIError):
+            self.outage.met(sentence(error, self.settings.database_url))
+        return ours
 
     def schema_fault(self) -> str | None:
         """Why the schema does not fit, or None; a database that is away tells nothing."""
@@ -140,6 +159,8 @@ class Database:
                 return self.schema.fault(connection)
         except DBAPIError as error:
             reason = sentence(error, self.settings.database_url)
+            self.outage.met(reason)
+            reason = without_names(reason)
             if self.dialect.fault(error) is Fault.REFUSED:
                 return f"the database does not let us in: {reason}. Check DATABASE_URL."
             return f"the database is away: {reason}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from sqlalchemy.exc import DBAPIError
@@ -13,6 +14,7 @@ from threadkit.errors import Unavailable
 
 _LONGEST = 300
 """Characters of a driver's sentence."""
+_QUOTED = re.compile(r'"[^"]*"|(?<!\w)\'[^\']*\'(?:@\'[^\']*\')?')
 
 
 class PoolExhausted(Unavailable):
@@ -135,3 +137,8 @@ def sentence(error: DBAPIError, url: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     line = lines[0] if lines else type(original).__name__
     return without_password(line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…", url)
+
+
+def without_names(line: str) -> str:
+    """The same for callers, to whom hosts and users are no business: what is quoted is left out."""
+    return _QUOTED.sub("…", line)

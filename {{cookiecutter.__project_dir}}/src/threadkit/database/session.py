@@ -25,7 +25,6 @@ from sqlalchemy.orm import Session
 from threadkit import runtime
 from threadkit.concurrency import checkpoint
 from threadkit.database.engine import Database
-from threadkit.database.faults import translation
 from threadkit.database.retry import Transaction
 
 
@@ -71,12 +70,12 @@ class _Opened:
         try:
             self._end(session, error)
         except Exception as failure:
-            ours = translation(failure, database.dialect, database.schema_fault)
+            ours = database.translate(failure)
             if ours is None:
                 raise
             raise ours from failure
         if error is not None:
-            ours = translation(error, database.dialect, database.schema_fault)
+            ours = database.translate(error)
             if ours is not None:
                 raise ours from error
 

@@ -102,6 +102,7 @@ class Capacity:
 
     def _ask(self, workers: int) -> None:
         while (allowed := connections_allowed(self._database)) is None:
+            self._database.fault()  # tells the log why
             if self._stop.wait(self._again):
                 return
         metrics.CONNECTIONS_NEEDED.set(needed(workers, self._pool))

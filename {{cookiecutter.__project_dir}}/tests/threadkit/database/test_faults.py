@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 
 from threadkit.database import Database, read, transaction
-from threadkit.database.faults import DatabaseAway, DatabaseFull
+from threadkit.database.faults import DatabaseAway, DatabaseFull, without_names
 
 NewDatabase = Callable[..., str]
 Open = Callable[..., Database]
@@ -80,9 +81,26 @@ def test_a_database_that_is_not_there_is_named_to_operators_and_not_to_callers(
 ) -> None:
     there = new_database(kind, migrated=False)
     database = open_database(f"{there.rpartition('/')[0]}/nowhere", table=False)
-    with pytest.raises(DatabaseAway) as caught, read() as db:
-        db.execute(text("SELECT 1"))
+    with capture_logs() as logs:
+        with pytest.raises(DatabaseAway) as caught, read() as db:
+            db.execute(text("SELECT 1"))
+        fault = database.fault() or ""
     assert "nowhere" not in caught.value.detail
-    fault = database.fault() or ""
-    assert "nowhere" in fault
+    # Anyone may ask /readyz: it says what to do, and the log says whom it concerns.
+    assert "nowhere" not in fault
     assert "Check DATABASE_URL" in fault
+    (told,) = logs  # once for both
+    assert "nowhere" in told["reason"]
+    assert told["log_level"] == "warning"
+
+
+def test_hosts_and_users_are_no_business_of_callers() -> None:
+    said = 'connection to server at "10.0.0.7", port 5432 failed: FATAL: no such role "joe"'
+    assert (
+        without_names(said) == "connection to server at …, port 5432 failed: FATAL: no such role …"
+    )
+    said = "Can't connect to MySQL server on 'db.internal' ([Errno 111] refused)"
+    assert without_names(said) == "Can't connect to MySQL server on … ([Errno 111] refused)"
+    assert without_names("denied for user 'joe'@'10.0.0.7' (it's so)") == (
+        "denied for user … (it's so)"
+    )
