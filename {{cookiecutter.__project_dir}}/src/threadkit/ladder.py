@@ -51,6 +51,9 @@ def derive(explicit: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str
         "graceful_timeout",
         values["drain_delay"] + values["max_request_timeout"] + BACKGROUND_DRAIN + SHUTDOWN_MARGIN,
     )
+    if "database_pool_size" in explicit:  # who runs must find a connection
+        most = max(1, explicit["database_pool_size"])
+        unset("concurrency", min(defaults["concurrency"], most))
     # One waits for each that runs, so the wait is about the time of one request: with both
     # lines full an answer takes twice as long as without load.
     for name in ("database_pool_size", "queue_size"):

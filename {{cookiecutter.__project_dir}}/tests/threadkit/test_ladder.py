@@ -42,6 +42,12 @@ def test_the_pool_has_a_connection_for_each_running_request() -> None:
     assert ladder.derive({"concurrency": 30}, DEFAULTS)["database_pool_size"] == 30
 
 
+@given(value=st.integers(1, 100))
+def test_no_more_run_than_a_small_pool_has_connections(value: int) -> None:
+    assert ladder.derive({"database_pool_size": value}, DEFAULTS)["concurrency"] == min(8, value)
+    assert faults(database_pool_size=value) == []
+
+
 @given(
     name=st.sampled_from(
         [
