@@ -73,10 +73,12 @@ def init_app(app: flask.Flask, settings: Settings) -> Runtime:
     for variable in variables:
         register_context_variable(variable)
 
+    shedding = web.Shedding(app)
+    runtime.set_shedding(shedding.by_path)
     admission = Admission(
         app.wsgi_app,
         settings,
-        is_sheddable=web.Shedding(app),
+        is_sheddable=shedding,
         line_fill=runtime.line_fill,
     )
     runtime.add("admission", admission)

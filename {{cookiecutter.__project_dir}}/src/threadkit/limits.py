@@ -23,6 +23,9 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 HEALTH: Final = frozenset({"/livez", "/readyz"})
 """Paths of the probes: they never stand in line, and are answered however late they come."""
 
+SHEDS_AT: Final = 0.5
+"""How full the line is, 0 to 1, when routes that are ``@sheddable`` are refused."""
+
 _MARK: Final = "__deadline__"
 _SHEDDABLE: Final = "__sheddable__"
 

@@ -134,6 +134,7 @@ class Runtime:
         """The handlers of the app, for profiles; the web room says how to list them."""
         self.ledger = Ledger()
         self._line: Callable[[], float] = lambda: 0.0
+        self._sheds: Callable[[str, str], bool] = lambda method, target: False
         self._resources: list[tuple[str, Resource]] = []
         self._checks: dict[str, Callable[[], str | None]] = {}
         self._stats: dict[str, Callable[[], Mapping[str, Any]]] = {}
@@ -249,6 +250,14 @@ class Runtime:
     def line_fill(self) -> float:
         """How full the line in front of the application is, 0 to 1; 0 where nobody keeps one."""
         return self._line()
+
+    def set_shedding(self, sheds: Callable[[str, str], bool]) -> None:
+        """How a worker that keeps a line is to know, by method and target, whom to refuse first."""
+        self._sheds = sheds
+
+    def sheds(self, method: str, target: str) -> bool:
+        """Whether such a request is refused as soon as the line is half full."""
+        return self._sheds(method, target)
 
     def set_not_ready(self, name: str, reason: str) -> None:
         """Turn readiness off until further notice; a worker that stops calls it."""

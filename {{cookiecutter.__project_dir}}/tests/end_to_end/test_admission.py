@@ -112,13 +112,16 @@ def test_what_is_sheddable_goes_first(start: Start, tmp_path: Path) -> None:
 
     running = send(b"/sleep/2.0", 0)
     optional, *needed = (send(t, n) for t, n in ((b"/optional", 1), (b"/quick", 2), (b"/quick", 3)))
+    # One more takes no place in the half full line: it hears so while the others still wait.
+    assert service.ask("GET", "/optional?now").status == 503
+    assert service.ask("GET", "/livez").json()["line"]["waiting"] == 3
     for client in (running, *needed):
         assert everything(client).startswith(b"HTTP/1.1 200")
     shed = everything(optional)
     assert shed.startswith(b"HTTP/1.1 503")
     assert b"Retry-After" in shed
     text = service.ask("GET", "/metrics", admin=True).data.decode()
-    assert 'http_requests_refused_total{reason="shed"} 1.0' in text
+    assert 'http_requests_refused_total{reason="shed"} 2.0' in text
     # With nobody in line it is answered like any other.
     assert service.ask("GET", "/optional").status == 200
 

@@ -24,7 +24,7 @@ from threadkit.concurrency import (
     Saturated,
     WaitedInVain,
 )
-from threadkit.limits import HEALTH
+from threadkit.limits import HEALTH, SHEDS_AT
 from threadkit.observability import metrics
 from threadkit.runtime import REQUEST_RECORD, RequestRecord
 from threadkit.server.limiter import AdaptiveLimit
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 REASONS: Final = ("full", "waited", "late", "shed")
-
-_HALF: Final = 0.5
 
 
 class Admission:
@@ -106,7 +104,7 @@ class Admission:
             raise ExpiredInLine(msg, root)
         if not self._places.try_acquire():
             self._wait(environ)
-        elif self._line_fill() >= _HALF and self._is_sheddable(environ):
+        elif self._line_fill() >= SHEDS_AT and self._is_sheddable(environ):
             self._places.release()
             raise self._shed()
         metrics.RUNNING.inc()
@@ -123,7 +121,7 @@ class Admission:
     def _wait(self, environ: WSGIEnvironment) -> None:
         line = self._places.stats()
         fill = line["waiting"] / (line["max_waiting"] or 1)
-        if max(fill, self._line_fill()) >= _HALF and self._is_sheddable(environ):
+        if max(fill, self._line_fill()) >= SHEDS_AT and self._is_sheddable(environ):
             raise self._shed()
         try:
             self._places.acquire()

@@ -17,6 +17,7 @@ class Fault(Exception):
 
 FULL: Final = Fault(503, "The service has too much to do.", kind="saturated")
 EXPIRED: Final = Fault(503, "The request has waited too long for its turn.", kind="saturated")
+SHED: Final = Fault(503, "The service has much to do, and this can wait.", kind="saturated")
 CROWDED: Final = Fault(503, "Too many requests are being sent at once.", kind="saturated")
 LATE_HEAD: Final = Fault(408, "The head of the request did not arrive in time.")
 LATE_BODY: Final = Fault(408, "The body of the request did not arrive in time.")

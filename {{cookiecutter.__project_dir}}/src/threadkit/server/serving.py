@@ -18,10 +18,11 @@ import structlog
 
 from threadkit import runtime as runtimes
 from threadkit.ladder import BACKGROUND_DRAIN
+from threadkit.limits import SHEDS_AT
 from threadkit.observability import metrics
 from threadkit.server.answering import Answering
 from threadkit.server.connection import Connection, State
-from threadkit.server.faults import CROWDED, EXPIRED, FULL, Fault
+from threadkit.server.faults import CROWDED, EXPIRED, FULL, SHED, Fault
 from threadkit.server.line import MOST_PATIENCE, PATIENCE, Line, Verdict
 from threadkit.server.poller import Patience, Poller
 from threadkit.server.saturation import Saturation
@@ -51,6 +52,7 @@ class Serving:
         self._counters = {
             FULL: metrics.REFUSED.labels("full"),
             EXPIRED: metrics.REFUSED.labels("waited"),
+            SHED: metrics.REFUSED.labels("shed"),
             CROWDED: metrics.REFUSED.labels("memory"),
         }
         self._line = Line(settings.concurrency, settings.queue_size)
@@ -158,11 +160,19 @@ class Serving:
         if connection.exempt:
             self._threads.give(connection)
             return
+        # The line would hold it until a thread comes to its route: others need the place.
+        if self._line.fill() >= SHEDS_AT and self._sheds(connection):
+            self._refuse(SHED, connection)
+            return
         verdict = self._line.enter(connection, patient=patient)
         if verdict is Verdict.RUN:
             self._threads.give(connection)
         elif verdict is Verdict.REFUSE:
             self._refuse(FULL, connection)
+
+    def _sheds(self, connection: Connection) -> bool:
+        method, target = connection.inflow.method_and_target()
+        return self._runtime.sheds(method.decode("latin-1"), target.decode("latin-1"))
 
     def _refuse(self, fault: Fault, connection: Connection) -> None:
         if (counter := self._counters.get(fault)) is not None:

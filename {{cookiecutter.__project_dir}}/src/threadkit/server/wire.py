@@ -137,8 +137,12 @@ class Inflow:
 
     def target(self) -> bytes:
         """The path of the request that is ready, as sent, without its query."""
+        return self.method_and_target()[1]
+
+    def method_and_target(self) -> tuple[bytes, bytes]:
+        """Of the request that is ready, as sent; the target without its query."""
         line = self.buffer[: self._end].lstrip(b"\r\n").split(b" ", 2)
-        return bytes(line[1]).partition(b"?")[0] if len(line) == 3 else b""
+        return (bytes(line[0]), bytes(line[1]).partition(b"?")[0]) if len(line) == 3 else (b"", b"")
 
     def _look_at_part_of_a_head(self) -> Stage:
         buffer = self.buffer

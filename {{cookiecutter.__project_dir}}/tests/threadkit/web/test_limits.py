@@ -12,12 +12,12 @@ import flask
 import pytest
 from flask.testing import FlaskClient
 
-from threadkit import deadline, remaining, sleep
+from threadkit import deadline, remaining, sheddable, sleep
 from threadkit.concurrency import Cancelled, background, current_scope
 from threadkit.limits import time_limit
 from threadkit.observability import metrics
 from threadkit.runtime import REQUEST_RECORD
-from threadkit.web import Blueprint
+from threadkit.web import Blueprint, Shedding
 from threadkit.web.callers import time_limit as callers_limit
 
 
@@ -289,3 +289,15 @@ def test_a_client_that_has_got_everything_may_leave(app: flask.Flask) -> None:
         leaving_stream(app, connection, after=9, chunks=3)
         connection.client.close()
         assert logged(app, "/leaving", connection) == "200"
+
+
+def test_a_route_that_goes_first_is_known_by_its_path(app: flask.Flask) -> None:
+    app.get("/extra/<name>")(sheddable(lambda name: name))
+    app.post("/extra/<name>", endpoint="needed")(lambda name: name)
+    sheds = Shedding(app).by_path
+    assert sheds("GET", "/extra/a%20b")
+    assert sheds("HEAD", "/extra/x")
+    assert not sheds("POST", "/extra/x")
+    assert not sheds("GET", "/extra")
+    assert not sheds("GET", "/%ff")
+    assert not sheds("BREW", "*")
