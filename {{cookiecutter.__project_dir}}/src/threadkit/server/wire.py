@@ -30,7 +30,9 @@ _EXPECTS: Final = re.compile(
 )
 _BEGINNING: Final = re.compile(rb"\r?\n?[!#$%&'*+\-.^_`|~0-9A-Za-z]*")
 _FIRST_LINE: Final = re.compile(rb"(?:\r\n)?[!-~]+ [!-~]+ HTTP/[0-9.]+\r?")
-_DIGITS: Final = re.compile(rb"[0-9]{1,18}")
+_DIGITS: Final = re.compile(rb"0*([0-9]+)")
+_MOST_DIGITS: Final = 18
+"""Of a length that is worth to be read as a number; a longer one is too large for anybody."""
 
 
 class Stage(Enum):
@@ -66,7 +68,10 @@ class Received:
 class Inflow:
     """The bytes that came in on one connection; one thread at a time."""
 
-    __slots__ = ("_chunks", "_end", "_limits", "_missing", "_searched", "asks", "body", "buffer")
+    __slots__ = (
+        *("_chunks", "_end", "_fault", "_limits", "_missing", "_searched"),
+        *("asks", "body", "buffer"),
+    )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -78,6 +83,7 @@ class Inflow:
         self._end = 0  # of the head; 0 as long as it has none
         self._missing = 0  # bytes of a body whose length was announced
         self._chunks: Chunks | None = None
+        self._fault: Fault | None = None
         self.body = bytearray()
         self.asks = False
 
@@ -97,7 +103,17 @@ class Inflow:
         return self.look()
 
     def look(self) -> Stage:
-        """Where the request at the front stands."""
+        """Where the request at the front stands; after a ``Fault`` always that."""
+        if self._fault is not None:
+            raise self._fault
+        try:
+            return self._look()
+        except Fault as fault:
+            # Who asks again (a thread first, then the poller) must not find another request in it.
+            self._fault = fault
+            raise
+
+    def _look(self) -> Stage:
         buffer = self.buffer
         if not self._end:
             found = buffer.find(_END, self._searched)
@@ -169,11 +185,12 @@ class Inflow:
             raise Fault(400, "Content-Length and Transfer-Encoding leave the body's end open.")
         for name, value in fields:
             if name.lower() == b"content-length":
-                if _DIGITS.fullmatch(value) is None:
+                digits = _DIGITS.fullmatch(value)
+                if digits is None:
                     raise Fault(400, "The Content-Length is not a number.")
-                self._missing = int(value)
-                if self._missing > self._limits.body:
+                if len(digits[1]) > _MOST_DIGITS or int(digits[1]) > self._limits.body:
                     raise too_large(self._limits.body)
+                self._missing = int(digits[1])
             elif value.lower() != b"chunked":
                 raise Fault(400, "The Transfer-Encoding is not chunked.")
             else:

@@ -58,7 +58,6 @@ def test_what_follows_stays_for_the_next_request() -> None:
         head(b"Content-Length: 0x5"),
         head(b"Content-Length:"),
         head(b"Content-Length: -1"),
-        head(b"Content-Length: " + b"9" * 40),
         head(b"Transfer-Encoding: gzip, chunked"),
         head(b"Transfer-Encoding: chunked, chunked"),
         head(b"Transfer-Encoding: identity"),
@@ -85,9 +84,13 @@ def test_what_follows_stays_for_the_next_request() -> None:
     ],
 )
 def test_what_leaves_the_end_of_a_request_open_is_400(request_: bytes) -> None:
+    inflow = Inflow(Limits())
     with pytest.raises(Fault) as caught:
-        Inflow(Limits()).feed(request_)
+        inflow.feed(request_)
     assert caught.value.status == 400
+    with pytest.raises(Fault) as again:
+        inflow.look()
+    assert again.value.status == 400
 
 
 @pytest.mark.parametrize(
@@ -97,14 +100,29 @@ def test_what_leaves_the_end_of_a_request_open_is_400(request_: bytes) -> None:
         (b"GET / HTTP/1.1\r\nX: " + b"a" * 100_000, 431),
         (b"GET / HTTP/1.1\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", 431),
         (head(b"Content-Length: 1025"), 413),
+        (head(b"Content-Length: 1" + b"0" * 18), 413),
+        (head(b"Content-Length: 9223372036854775807"), 413),
+        (head(b"Content-Length: 1" + b"0" * 20), 413),
+        (head(b"Content-Length: " + b"9" * 5000), 413),
         (chunked(b"401\r\n"), 413),
         (chunked(b"200\r\n" + b"a" * 512 + b"\r\n201\r\n"), 413),
     ],
 )
 def test_what_is_too_large_is_told_as_soon_as_that_is_known(request_: bytes, status: int) -> None:
+    inflow = Inflow(Limits(body=1024))
     with pytest.raises(Fault) as caught:
-        Inflow(Limits(body=1024)).feed(request_)
+        inflow.feed(request_)
     assert caught.value.status == status
+    # And nothing else afterwards: what follows such a head is no request.
+    with pytest.raises(Fault) as again:
+        inflow.feed(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert again.value.status == status
+
+
+def test_zeros_in_front_of_a_length_do_not_count() -> None:
+    assert Inflow(Limits()).feed(head(b"Content-Length: " + b"0" * 30 + b"5") + b"hello") is (
+        Stage.READY
+    )
 
 
 def test_a_body_too_large_to_gather_is_left_to_the_thread() -> None:
