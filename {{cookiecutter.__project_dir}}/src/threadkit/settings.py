@@ -72,6 +72,11 @@ def _comma_separated(value: object) -> object:
     return value
 
 
+def _host_names(values: list[str]) -> list[str]:
+    # As requests are compared with them: in small letters, without the dot that may end a name.
+    return [value.lower().removesuffix(".") for value in values]
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach ``host``."""
     return host in ("localhost", "::1") or host.startswith("127.")
@@ -149,9 +154,9 @@ class Settings(BaseSettings):
         default_factory=lambda: KIT_WORKER if sys.platform == "linux" else STOCK_WORKER
     )
     """gunicorn's worker class: the kit's own, or `gthread` with less protection."""
-    trusted_hosts: Annotated[list[str], NoDecode, BeforeValidator(_comma_separated)] = Field(
-        default_factory=list
-    )
+    trusted_hosts: Annotated[
+        list[str], NoDecode, BeforeValidator(_comma_separated), AfterValidator(_host_names)
+    ] = Field(default_factory=list)
     """Comma-separated Host values to answer, .example.com with subdomains; empty: any."""
     trusted_proxies: Annotated[int, Field(ge=0, le=16)] = 0
     """Proxies in front whose X-Forwarded-* headers count."""

@@ -129,6 +129,13 @@ def test_trusted_hosts_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) 
     assert SQLiteSettings.load().trusted_hosts == ["example.com", ".example.org"]
 
 
+def test_trusted_hosts_are_names_whose_case_and_last_dot_do_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRUSTED_HOSTS", "Example.COM., .Example.org")
+    assert SQLiteSettings.load().trusted_hosts == ["example.com", ".example.org"]
+
+
 @pytest.mark.parametrize(
     "url", ["sqlite://", "sqlite:///:memory:", "sqlite:////", "postgresql://host", "nonsense", ""]
 )

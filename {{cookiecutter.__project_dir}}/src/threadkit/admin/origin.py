@@ -38,7 +38,7 @@ def objection(request: Request, settings: Settings) -> str | None:
 
 def _name(host: str) -> str:
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        return (urlsplit(f"//{host}").hostname or "").removesuffix(".")
     except ValueError:
         return ""
 

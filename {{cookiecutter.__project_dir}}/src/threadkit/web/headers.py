@@ -27,7 +27,10 @@ def check_host(settings: Settings, request: flask.Request) -> None:
     """Refuse a Host that is not in TRUSTED_HOSTS; probes ask by address and are let through."""
     if not settings.trusted_hosts or request.path in HEALTH_PATHS:
         return
-    if not host_is_trusted(request.host, settings.trusted_hosts):
+    # In small letters, as the settings are, and without the dot that may end a name.
+    name, colon, port = request.host.lower().partition(":")
+    host = name.removesuffix(".") + colon + port
+    if not host_is_trusted(host, settings.trusted_hosts):
         msg = "This service does not answer for that Host."
         raise BadRequest(msg)
 

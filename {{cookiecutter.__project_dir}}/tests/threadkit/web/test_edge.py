@@ -52,7 +52,10 @@ def test_a_host_that_is_not_trusted_is_refused_except_for_health(problem: Any) -
     app, _ = service(trusted_hosts=["example.com", ".example.org"])
     client = app.test_client()
     assert problem(client.get("/where", headers={"Host": "evil.test"}))["status"] == 400
-    assert client.get("/where", headers={"Host": "example.com"}).status_code == 200
+    for host in ("example.com", "EXAMPLE.com", "example.com.", "Example.com.:8000"):
+        assert client.get("/where", headers={"Host": host}).status_code == 200, host
+    for host in ("example.com..", "evil.test.", "xexample.com"):
+        assert client.get("/where", headers={"Host": host}).status_code == 400, host
     assert client.get("/where", headers={"Host": "api.example.org:8000"}).status_code == 200
     assert client.get("/livez", headers={"Host": "10.0.0.7:8000"}).status_code == 200
 
