@@ -63,9 +63,17 @@ def test_only_trusted_hosts_are_answered_but_probes_always(start: Start) -> None
         ("shop.example", 200),
         ("a.inner.example", 200),
         ("shop.example:8443", 200),
+        ("Shop.Example.", 200),
         ("evil.example", 400),
         ("127.0.0.1", 400),
     ):
         assert service.ask("GET", "/v1/items", headers={"Host": host}).status == status
     for path in ("/livez", "/readyz"):
         assert service.ask("GET", path, headers={"Host": "10.0.0.7"}).status == 200
+    # Who sends a whole URL means its host, whatever Host says.
+    for target, host, status in (
+        ("http://evil.example/v1/items", "shop.example", 400),
+        ("http://shop.example/v1/items", "evil.example", 200),
+    ):
+        request = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: TE, Close\r\n\r\n"
+        assert service.raw(request.encode()).startswith(b"HTTP/1.1 %d " % status)

@@ -130,8 +130,9 @@ class Answering:
         connection.requests += 1
         try:
             head = parse(self._cfg, received.head, connection.client, connection.requests)
-        except errors.ParseException as error:
-            self.refuse(refusals.from_parser(error), connection, received.head, owner)
+        except (errors.ParseException, Fault) as error:
+            fault = error if isinstance(error, Fault) else refusals.from_parser(error)
+            self.refuse(fault, connection, received.head, owner)
             return False
         body: Any = io.BytesIO(received.body)
         if received.rest:

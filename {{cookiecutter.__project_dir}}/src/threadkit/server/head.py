@@ -7,9 +7,12 @@ from what was made of them; every other head goes through the parser, line by li
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+from threadkit.server.faults import Fault
 from threadkit.server.gunicorn_names import Request
 
 _MOST_LINES: Final = 1024
@@ -26,6 +29,11 @@ _REMEMBERED: Final = re.compile(
 )
 _FIRST_LINE: Final = re.compile(
     rb"([A-Z]{3,20}) (/[!-\"$->@-~]*)(?:\?([!-\"$-~]*))? HTTP/1\.([01])"
+)
+
+# RFC 3986, section 3.2.2, with a port. An empty one is for targets that have no host.
+_HOST: Final = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?"
 )
 
 _lines: dict[bytes, tuple[str, str]] = {}
@@ -66,14 +74,42 @@ class Head(Request):  # type: ignore[misc]
     framing counts all the same.
     """
 
+    headers: list[tuple[str, str]]
+    path: str
+
     def __init__(self, cfg: Any, data: bytes, client: Any, number: int) -> None:
         super().__init__(cfg, _Bytes(data), client, number)
+        self._check_host()
         _remember(data, self.headers)
+        if not self.uri.startswith("/") and "://" in self.uri:
+            self._take_host_of_target()
 
     def set_body_reader(self) -> None:
         """Only a look at the fields that say how long a body is, where there are any."""
         if any(name in ("CONTENT-LENGTH", "TRANSFER-ENCODING") for name, _ in self.headers):
             super().set_body_reader()
+
+    def should_close(self) -> bool:
+        """As RFC 9112 decides it; gunicorn reads no lists."""
+        return self.must_close or _ends(self)
+
+    def _check_host(self) -> None:
+        # RFC 9112, section 3.2. The parser has refused a second one.
+        host = next((value for name, value in self.headers if name == "HOST"), None)
+        if host is None:
+            if self.version >= (1, 1):
+                raise Fault(400, "HTTP/1.1 asks for a Host; it may be empty.")
+        elif _HOST.fullmatch(host) is None:
+            raise Fault(400, f"The Host {host[:80]!r} is malformed; send a name, or name:port.")
+
+    def _take_host_of_target(self) -> None:
+        # RFC 9112, section 3.2.2: who sends a whole URL means its host, whatever Host says.
+        host = urlsplit(self.uri).netloc
+        if not host or _HOST.fullmatch(host) is None:
+            raise Fault(400, f"The host {host[:80]!r} of the target is malformed.")
+        self.headers = [field for field in self.headers if field[0] != "HOST"]
+        self.headers.append(("HOST", host))
+        self.path = self.path or "/"
 
 
 class KnownHead:
@@ -94,18 +130,8 @@ class KnownHead:
         self.scheme = "http"
 
     def should_close(self) -> bool:
-        """As gunicorn decides it."""
-        if self.method == "CONNECT":
-            return True
-        for name, value in self.headers:
-            if name == "CONNECTION":
-                option = value.lower()
-                if option == "close":
-                    return True
-                if option == "keep-alive":
-                    return False
-                break
-        return self.version <= (1, 0)
+        """As RFC 9112 decides it."""
+        return _ends(self)
 
 
 def parse(cfg: Any, data: bytes, client: Any, number: int) -> Head | KnownHead:
@@ -123,7 +149,28 @@ def parse(cfg: Any, data: bytes, client: Any, number: int) -> Head | KnownHead:
     names = [name for name, _ in headers if name in _ONCE]
     if match is None or match[2][:2] == b"//" or len(names) != len(set(names)):
         return Head(cfg, data, client, number)
+    if "HOST" not in names and match[4] == b"1":
+        return Head(cfg, data, client, number)
     return KnownHead(match, headers)
+
+
+def _ends(head: Head | KnownHead) -> bool:
+    """Whether the connection is over after this request (RFC 9112, section 9.3)."""
+    if head.method == "CONNECT":
+        return True
+    kept = head.version >= (1, 1)
+    for name, value in head.headers:
+        if name == "CONNECTION":
+            options = _options(value)
+            if "close" in options:
+                return True
+            kept = kept or "keep-alive" in options
+    return not kept
+
+
+@functools.lru_cache(maxsize=256)
+def _options(value: str) -> frozenset[str]:
+    return frozenset(option.strip(" \t") for option in value.lower().split(","))
 
 
 def _remember(data: bytes, headers: list[tuple[str, str]]) -> None:
