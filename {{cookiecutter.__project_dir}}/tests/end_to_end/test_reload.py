@@ -139,6 +139,45 @@ def test_an_application_that_starts_slowly_is_waited_for(reloaded: Reloaded) -> 
     assert max(took) < 2.5
 
 
+def test_a_reload_is_no_stop_of_the_service(start: Start) -> None:
+    """Neither a fresh connection nor a kept one hears that the service is not ready."""
+    service = start(DRAIN_DELAY="1")
+    old, since = service.pids(), len(service.records())
+    stop, heard = threading.Event(), list[object]()
+
+    def ask(*, admin: bool, kept: bool) -> None:
+        headers = {} if kept else {"Connection": "close"}
+        url = (service.admin_url if admin else service.url) + "/readyz"
+        with urllib3.PoolManager(retries=False, timeout=15) as http:
+            while not stop.wait(0.01):
+                try:
+                    heard.append(http.request("GET", url, headers=headers).status)
+                except urllib3.exceptions.HTTPError as error:
+                    heard.append(repr(error))
+
+    asking = [
+        threading.Thread(target=ask, kwargs={"admin": admin, "kept": kept})
+        for admin, kept in ((False, True), (False, True), (False, False), (True, False))
+    ]
+    for thread in asking:
+        thread.start()
+    try:
+        service.send(signal.SIGHUP)
+        eventually(lambda: len(service.pids(since=since) - old) == 2, what="new workers answer")
+        eventually(lambda: len(service.records("worker drained")) == 2, what="old ones leave")
+        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in old), what="they left")
+    finally:
+        stop.set()
+        for thread in asking:
+            thread.join(20)
+    assert set(heard) == {200}
+    # A stop is one.
+    service.http.clear()
+    service.send(signal.SIGTERM)
+    eventually(lambda: service.ask("GET", "/readyz").status == 503, what="readiness turns false")
+    assert service.wait(seconds=15) == 0
+
+
 def test_a_worker_that_is_worn_out_serves_until_its_successor_does(
     start: Start, tmp_path: Path
 ) -> None:

@@ -1,8 +1,8 @@
 """Which workers have loaded the application: a mark for each in the folder that they share.
 
 A worker that cannot start looks here whether others serve, one that is worn out whether another
-one has come, and the master, at a reload, whether the new ones do. Without a shared folder nobody
-is known.
+one has come, and the master, at a reload, whether the new ones do. A second mark tells a worker
+that it is stopped because others serve in its place. Without a shared folder nobody is known.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from threadkit import peers
 
 _SUFFIX: Final = ".loaded"
 _TAKEN: Final = ".taken"
+_SUCCEEDED: Final = ".succeeded"
 
 
 def announce(pid: int) -> None:
@@ -28,7 +29,19 @@ def forget(pid: int) -> None:
     """In the master: that worker has gone."""
     if (mark := _mark(pid)) is not None:
         mark.unlink(missing_ok=True)
-        mark.with_suffix(_TAKEN).unlink(missing_ok=True)
+        for suffix in (_TAKEN, _SUCCEEDED):
+            mark.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def succeed(pid: int) -> None:
+    """Before that worker is stopped: others have come for it, and the service goes on."""
+    if (mark := _mark(pid)) is not None:
+        mark.with_suffix(_SUCCEEDED).touch()
+
+
+def is_succeeded(pid: int) -> bool:
+    """In a worker that stops: whether the service goes on without it."""
+    return (mark := _mark(pid)) is not None and mark.with_suffix(_SUCCEEDED).exists()
 
 
 def all_loaded(pids: Iterable[int]) -> bool:

@@ -43,6 +43,7 @@ class Replacement:
             self._ask(now)
         elif presence.take_newcomer(self._known):
             self._over = True
+            presence.succeed(self._worker.pid)
             retirement.leave(self._worker)
         elif now >= self._again:
             log.warning("no other worker has come for this one, which goes on")

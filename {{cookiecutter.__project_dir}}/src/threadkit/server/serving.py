@@ -3,9 +3,10 @@
     poller ── complete request ──▶ line ── place ──▶ threads ──▶ answering ── back ──▶ poller
 
 The end is in steps, each bounded: readiness turns false and new connections are still taken
-for DRAIN_DELAY, since load balancers take that long to notice; then what has connected
-already is taken in and the listeners are closed; then what runs is finished; and what does
-not finish in time is cancelled and named.
+for DRAIN_DELAY, since load balancers take that long to notice (neither where other workers have
+come for this one: the service goes on, and they accept on the same listeners); then what has
+connected already is taken in and the listeners are closed; then what runs is finished; and what
+does not finish in time is cancelled and named.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from threadkit import runtime as runtimes
 from threadkit.ladder import BACKGROUND_DRAIN
 from threadkit.limits import SHEDS_AT
 from threadkit.observability import metrics
+from threadkit.server import presence
 from threadkit.server.answering import Answering
 from threadkit.server.connection import Connection, State
 from threadkit.server.faults import CROWDED, EXPIRED, FULL, SHED, Fault
@@ -112,9 +114,11 @@ class Serving:
         """Come to an end; ``alive`` is called once a round, for the master to hear."""
         began = time.monotonic()
         grace = self._settings.graceful_timeout - BACKGROUND_DRAIN - 2 * _CANCELLED
-        self._runtime.set_not_ready("worker", "It is stopping.")
+        succeeded = presence.is_succeeded(self._worker.pid)
+        if not succeeded:
+            self._runtime.set_not_ready("worker", "It is stopping.")
         self._answering.closing = True
-        self._turns(alive, began + self._accepts_for(), lambda: False)
+        self._turns(alive, began + self._accepts_for(succeeded=succeeded), lambda: False)
         self.poller.stop_listening()
         for listener in self._worker.sockets:
             listener.close()
@@ -124,11 +128,12 @@ class Serving:
         self._turns(alive, began + grace, lambda: not self.poller.connections)
         self._cut_off(alive, began)
 
-    def _accepts_for(self) -> float:
-        """Seconds for load balancers to notice; none where threads are stuck and another worker
-        has come for this one."""
+    def _accepts_for(self, *, succeeded: bool) -> float:
+        """Seconds for load balancers to notice; none where another worker has come for this one,
+        or is coming because threads are stuck."""
         watchdog = self._runtime.find(Watchdog)
-        return 0.0 if watchdog is not None and watchdog.replacing else self._settings.drain_delay
+        stuck = watchdog is not None and watchdog.replacing
+        return 0.0 if succeeded or stuck else self._settings.drain_delay
 
     def _turns(self, alive: Callable[[], object], until: float, done: Callable[[], bool]) -> None:
         while not done() and (left := until - time.monotonic()) > 0:

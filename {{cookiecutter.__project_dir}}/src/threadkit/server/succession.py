@@ -80,9 +80,16 @@ class Succession:
 
     def _manage_workers(self) -> None:
         arbiter = self._arbiter
-        if not self._reloading or arbiter.cfg.address != self._before.address:
+        if self._reloading and arbiter.cfg.address != self._before.address:
             self._manage()
             return
+        if self._reloading:
+            self._wait_for_new_ones()
+        self._mark_those_that_are_stopped()
+        self._manage()
+
+    def _wait_for_new_ones(self) -> None:
+        arbiter = self._arbiter
         new = [pid for pid, worker in arbiter.WORKERS.items() if worker.age > self._age]
         until = time.monotonic() + arbiter.timeout
         while not self._is_told_to_stop():
@@ -92,7 +99,15 @@ class Succession:
             if presence.all_loaded(new):
                 break
             time.sleep(_TURN)
-        self._manage()
+
+    def _mark_those_that_are_stopped(self) -> None:
+        # Those that the master stops next, if the others serve: none of them turns readiness off.
+        arbiter = self._arbiter
+        pids = sorted(arbiter.WORKERS, key=lambda pid: arbiter.WORKERS[pid].age)
+        surplus = len(pids) - arbiter.num_workers
+        if surplus > 0 and presence.all_loaded(pids[surplus:]):
+            for pid in pids[:surplus]:
+                presence.succeed(pid)
 
     def _give_up(self, new: list[int]) -> None:
         arbiter = self._arbiter

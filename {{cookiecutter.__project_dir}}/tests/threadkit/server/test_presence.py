@@ -37,6 +37,18 @@ def test_a_worker_is_known_from_its_announcement_to_its_end() -> None:
     assert presence.all_loaded([])
 
 
+def test_who_is_succeeded_knows_it_and_its_number_is_free_again(folder: Path) -> None:
+    assert not presence.is_succeeded(1)
+    presence.announce(1)
+    presence.succeed(1)
+    assert presence.is_succeeded(1)
+    assert not presence.is_succeeded(2)
+    assert presence.loaded() == {1}
+    presence.forget(1)
+    assert not presence.is_succeeded(1)
+    assert list(folder.iterdir()) == []
+
+
 def test_others_serve_while_their_process_is_there() -> None:
     assert not presence.others_serve(os.getpid())
     presence.announce(os.getpid())
@@ -63,6 +75,8 @@ def test_without_a_folder_nobody_is_known(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(peers, "_folder", None)
     presence.announce(1)
     presence.forget(1)
+    presence.succeed(1)
+    assert not presence.is_succeeded(1)
     assert not presence.all_loaded([1])
     assert not presence.others_serve(1)
     assert not presence.take_newcomer(set())

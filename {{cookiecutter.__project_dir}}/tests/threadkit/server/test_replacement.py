@@ -74,9 +74,11 @@ def test_it_leaves_once_the_new_one_has_loaded_however_long_that_takes(world: Wo
     leaving = old()
     turns(world, leaving, seconds=20)
     assert world.sent == [(MASTER, signal.SIGTTIN)]
+    assert not presence.is_succeeded(OLD)
     world.newcomer_loads()
     turns(world, leaving, seconds=0.2)
     assert world.sent[1:] == [(OLD, signal.SIGTERM)]
+    assert presence.is_succeeded(OLD)
     turns(world, leaving, seconds=100)
     assert len(world.sent) == 2
 

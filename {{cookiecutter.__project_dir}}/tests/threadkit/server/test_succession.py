@@ -60,6 +60,8 @@ class Master:
         self.worker_age = 2
         self.num_workers = 2
         self.killed: list[tuple[int, int]] = []
+        self.succeeded: list[int] = []
+        """Those that knew, when they were stopped, that others serve in their place."""
         self.refuses: BaseException | None = None
         self.on_reap: Callable[[], object] = lambda: None
         self.finished = False
@@ -89,6 +91,8 @@ class Master:
 
     def kill_worker(self, pid: int, number: int) -> None:
         self.killed.append((pid, number))
+        if presence.is_succeeded(pid):
+            self.succeeded.append(pid)
 
     def reap_workers(self) -> None:
         self.on_reap()
@@ -118,6 +122,7 @@ def test_the_old_ones_are_stopped_once_all_new_ones_have_loaded(master: Master) 
     master.reload()
     assert states == [[], []]
     assert master.killed == OLD_STOPPED
+    assert master.succeeded == [1, 2]
     assert master.finished
     assert master.cfg.name == "new"
 
@@ -148,6 +153,7 @@ def test_where_a_new_one_cannot_start_all_of_them_go_and_the_old_ones_stay(
     master.on_reap = reap
     master.reload()
     assert master.killed == [(3, signal.SIGTERM), (4, signal.SIGKILL)]
+    assert master.succeeded == []
     assert list(master.WORKERS) == [1, 2]
     assert master.cfg.name == "old"
     assert not master.finished
@@ -171,6 +177,7 @@ def test_a_stop_does_not_wait_for_a_reload_and_is_not_lost(master: Master) -> No
         master.SIG_QUEUE.put(number)
     master.reload()
     assert master.finished
+    assert master.succeeded == []
     assert [master.SIG_QUEUE.get_nowait() for _ in range(2)] == [signal.SIGCHLD, signal.SIGTERM]
 
 
@@ -178,3 +185,12 @@ def test_outside_of_a_reload_the_master_manages_as_ever(master: Master) -> None:
     master.num_workers = 1
     master.manage_workers()
     assert master.killed == [(1, signal.SIGTERM)]
+    assert master.succeeded == []  # nobody has said that the other one serves
+
+
+def test_one_worker_fewer_is_no_stop_of_the_service(master: Master) -> None:
+    presence.announce(2)
+    master.num_workers = 1
+    master.manage_workers()
+    assert master.succeeded == [1]
+    assert not presence.is_succeeded(2)
