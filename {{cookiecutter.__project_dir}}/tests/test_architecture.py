@@ -20,7 +20,8 @@ KIT_FLOORS = [
     {"runtime", "listeners", "peers", "tasks"},
     {"ledger"},
     {"concurrency", "settings"},
-    {"arrival", "context", "database_url", "errors", "ladder", "limits", "machine", "misspelt"},
+    {"arrival", "context", "database_url", "errors", "hosts", "ladder", "limits"}
+    | {"machine", "misspelt"},
 ]
 OWNER_FLOORS = [{"wsgi"}, {"app"}, {"handlers"}, {"services"}, {"models"}, {"settings"}]
 # What an owner's users import to test with; it stands beside the floors and nobody needs it.

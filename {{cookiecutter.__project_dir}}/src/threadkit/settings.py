@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from threadkit import ladder, machine
+from threadkit import hosts, ladder, machine
 from threadkit.database_url import driver_fault, normalised, path_fault
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -77,9 +77,26 @@ def _host_names(values: list[str]) -> list[str]:
     return [value.lower().removesuffix(".") for value in values]
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``."""
-    return host in ("localhost", "::1") or host.startswith("127.")
+def _token(value: SecretStr) -> SecretStr:
+    secret = value.get_secret_value()
+    if secret and not secret.strip():
+        msg = "it holds nothing but blanks; set it to a secret of your own, or leave it unset"
+        raise ValueError(msg)
+    return value
+
+
+def _worker_class(value: str) -> str:
+    if value not in (KIT_WORKER, STOCK_WORKER):
+        msg = (
+            "no worker that can serve this; leave WORKER_CLASS unset for the kit's own "
+            f"({KIT_WORKER}), or set it to {STOCK_WORKER}"
+        )
+        raise ValueError(msg)
+    return value
+
+
+def _in_capitals(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -100,7 +117,7 @@ class Settings(BaseSettings):
     """Public address, host:port or unix:/path."""
     admin_bind: Annotated[str, AfterValidator(_admin_address)] = "127.0.0.1:9000"
     """Admin address, host:port; empty turns it off."""
-    admin_token: SecretStr | None = None
+    admin_token: Annotated[SecretStr, AfterValidator(_token)] | None = None
     """Bearer token of the admin address; mandatory where ADMIN_BIND is not loopback."""
 
     workers: Count = Field(default_factory=lambda: machine.workers_for(machine.read()).number)
@@ -150,7 +167,7 @@ class Settings(BaseSettings):
 
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     """Client connections that a worker holds at once."""
-    worker_class: str = Field(
+    worker_class: Annotated[str, AfterValidator(_worker_class)] = Field(
         default_factory=lambda: KIT_WORKER if sys.platform == "linux" else STOCK_WORKER
     )
     """gunicorn's worker class: the kit's own, or `gthread` with less protection."""
@@ -161,8 +178,10 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[int, Field(ge=0, le=16)] = 0
     """Proxies in front whose X-Forwarded-* headers count."""
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
-    """Least severe level that is written."""
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_in_capitals)
+    ] = "INFO"
+    """Least severe level that is written, in capitals or not."""
     log_format: Literal["json", "console"] = "json"
     """One JSON object a line, or a format for people."""
 
@@ -224,10 +243,15 @@ class Settings(BaseSettings):
     def _admin_faults(self, faulty: Mapping[str, str]) -> list[str]:
         if not self.admin_bind or {"admin_bind", "admin_token"} & faulty.keys():
             return []
-        if "bind" not in faulty and self.bind == self.admin_bind:
-            return [f"BIND and ADMIN_BIND are both {self.bind}: give each a port of its own"]
-        host, _ = split_address(self.admin_bind)
-        if is_loopback(host) or (self.admin_token and self.admin_token.get_secret_value()):
+        host, port = split_address(self.admin_bind)
+        if "bind" not in faulty and not self.bind.startswith("unix:"):
+            public, same = split_address(self.bind)
+            if port == same != 0 and hosts.collide(public, host):
+                return [
+                    f"BIND={self.bind} and ADMIN_BIND={self.admin_bind} are one place: "
+                    "give each a port of its own"
+                ]
+        if hosts.is_loopback(host) or (self.admin_token and self.admin_token.get_secret_value()):
             return []
         return [
             f"ADMIN_BIND={self.admin_bind} can be reached from other machines: set ADMIN_TOKEN "

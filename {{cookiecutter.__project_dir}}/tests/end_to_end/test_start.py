@@ -93,6 +93,7 @@ def test_every_fault_of_the_settings_comes_in_one_message(start: Start) -> None:
         REQUEST_TIMEOUT="3",
         ADMIN_BIND="0.0.0.0:0",
         LOG_FORMAT="xml",
+        WORKER_CLASS="gevent",
     )
     status, complaint = ended(service)
     assert status == 1
@@ -104,6 +105,7 @@ def test_every_fault_of_the_settings_comes_in_one_message(start: Start) -> None:
         "ADMIN_BIND",
         "ADMIN_TOKEN",
         "LOG_FORMAT",
+        "WORKER_CLASS='gevent'",
     ):
         assert name in complaint
     assert "Traceback" not in complaint

@@ -115,6 +115,58 @@ def test_two_addresses_cannot_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a port of its own" in text
 
 
+@pytest.mark.parametrize(
+    "bind", ["0.0.0.0:8741", "[::]:8741", ":8741", "localhost:8741", "LOCALHOST:8741"]
+)
+def test_nor_can_they_be_one_by_another_name(monkeypatch: pytest.MonkeyPatch, bind: str) -> None:
+    text = fault(monkeypatch, BIND=bind, ADMIN_BIND="127.0.0.1:8741")
+    assert f"BIND={bind} and ADMIN_BIND=127.0.0.1:8741 are one place" in text
+    monkeypatch.setenv("BIND", bind.replace("8741", "8742"))
+    SQLiteSettings.load()
+
+
+def test_a_free_port_and_a_unix_socket_are_places_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for bind, admin_bind in (("127.0.0.1:0", "127.0.0.1:0"), ("unix:/tmp/s", "127.0.0.1:9000")):
+        monkeypatch.setenv("BIND", bind)
+        monkeypatch.setenv("ADMIN_BIND", admin_bind)
+        assert SQLiteSettings.load().bind == bind
+
+
+def test_a_name_that_begins_like_loopback_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "ADMIN_TOKEN" in fault(monkeypatch, ADMIN_BIND="127.0.0.1.example.com:9000")
+
+
+def test_blanks_are_no_token_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for admin_bind in (":9000", "127.0.0.1:9000"):
+        text = fault(monkeypatch, ADMIN_BIND=admin_bind, ADMIN_TOKEN="  ")
+        assert "ADMIN_TOKEN: it holds nothing but blanks; set it to a secret of your own" in text
+    monkeypatch.setenv("ADMIN_TOKEN", " a ")
+    assert SQLiteSettings.load().admin_token is not None
+
+
+@pytest.mark.parametrize("value", ["nope", "gevent", "sync", ""])
+def test_a_worker_that_cannot_serve_this_is_a_fault_like_the_others(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    text = fault(monkeypatch, WORKER_CLASS=value, WORKERS="many")
+    assert text.startswith("2 settings are wrong:")
+    assert f"WORKER_CLASS={value!r}: no worker that can serve this; leave" in text
+
+
+@pytest.mark.parametrize("value", ["gthread", "threadkit.server.worker.Worker"])
+def test_two_workers_can_serve_it(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("WORKER_CLASS", value)
+    assert SQLiteSettings.load().worker_class == value
+
+
+def test_a_level_may_be_in_small_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "info")
+    assert SQLiteSettings.load().log_level == "INFO"
+    assert "LOG_LEVEL='LOUD'" in fault(monkeypatch, LOG_LEVEL="loud")
+
+
 def test_an_empty_token_is_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ADMIN_TOKEN" in fault(monkeypatch, ADMIN_BIND=":9000", ADMIN_TOKEN="")
 

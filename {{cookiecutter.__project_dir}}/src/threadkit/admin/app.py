@@ -27,9 +27,9 @@ from threadkit.context import (
     new_request_id,
     request_id,
 )
+from threadkit.hosts import is_loopback
 from threadkit.observability import metrics
 from threadkit.runtime import Runtime
-from threadkit.settings import is_loopback
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
