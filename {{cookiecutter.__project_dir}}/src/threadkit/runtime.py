@@ -67,6 +67,8 @@ class RequestRecord:
     """The innermost scope of the request itself; None once the answer is complete."""
     client_left: bool = False
     """The client has gone, before the answer was complete: it is logged as 499."""
+    dropped: bool = False
+    """It was cut off with its worker, which has logged and counted it."""
     with_client: bool = False
     """The thread reads from the client or writes to it: the pace is not the handler's."""
     at_end: list[Callable[[], None]] = field(default_factory=list)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import urllib3
 
@@ -111,9 +113,49 @@ def test_a_worker_whose_threads_are_stuck_is_replaced(start: Start, tmp_path: Pa
     refused = [r for r in records if r["event"] == "request" and r["status"] != 200]
     assert {r["pid"] for r in refused} <= {victim}, refused
     assert all(isinstance(status, int) for status in statuses), set(map(str, statuses))
+    (end,) = [r for r in records if r["event"] == "the worker leaves its stuck threads behind"]
+    assert {r["path"] for r in end["requests"]} == {f"/stuck/{victim}"}
+    accounted_for(service, end["requests"])
     # The master has gone back to two.
     eventually(lambda: len(workers_of(service)) == 2, what="two workers are left")
     assert service.ask("GET", "/readyz").status == 200
+
+
+def accounted_for(service: Service, requests: list[dict[str, Any]]) -> None:
+    """Each has a line of its own, like a request that was answered."""
+    assert requests
+    lines = {r["request_id"]: r for r in service.records("request") if "dropped" in r}
+    for request in requests:
+        line = lines[request["id"]]
+        said = (line["method"], line["path"], line["status"], line["pid"] > 0)
+        assert said == (request["method"], request["path"], 503, True)
+    assert len(lines) == len(requests)
+
+
+def test_a_stop_that_gives_up_accounts_for_whom_it_cuts_off(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "stuckapp.py").write_text(APP)
+    service = start(
+        *("-c", "gunicorn.conf.py", "stuckapp:app"),
+        PYTHONPATH=str(tmp_path),
+        WORKERS="1",
+        REQUEST_TIMEOUT="0.5",
+        WATCHDOG_GRACE="60",
+    )
+    (pid,) = service.pids()
+    asking = start_asking(service, f"/stuck/{pid}")
+    eventually(
+        lambda: service.ask("GET", "/debug/vars", admin=True).json()["requests"]["list"],
+        what="it runs",
+    )
+    service.http.clear()
+    service.send(signal.SIGTERM)
+    assert service.wait(seconds=30) == 0
+    asking.join(20)
+    (drained,) = service.records("worker drained")
+    assert [(r["method"], r["path"]) for r in drained["dropped_requests"]] == [
+        ("GET", f"/stuck/{pid}")
+    ]
+    accounted_for(service, drained["dropped_requests"])
 
 
 def workers_of(service: Service) -> list[int]:

@@ -170,12 +170,18 @@ def _has_stuck_threads() -> bool:
 def _leave_stuck_threads() -> None:
     """On the watchdog's thread, while the main thread still waits for requests that never end."""
     # Whoever is first does it. Waiting here could last for ever: closing joins this thread.
-    if _serving is not None and _leaving.acquire(blocking=False):
-        try:
-            _serving.close()
-        finally:
-            log.warning("the worker leaves its stuck threads behind")
-            os._exit(0)
+    if _serving is None or not _leaving.acquire(blocking=False):
+        return
+    # Not at the top: the master must not have loaded the metrics before the fork.
+    from threadkit.server import dropped
+
+    try:
+        _serving.close()
+    finally:
+        stuck = list(_serving.requests)
+        log.warning("the worker leaves its stuck threads behind", requests=dropped.described(stuck))
+        dropped.account_for(stuck)
+        os._exit(0)
 
 
 def _leave_in_peace() -> None:

@@ -21,7 +21,7 @@ from threadkit import runtime as runtimes
 from threadkit.ladder import BACKGROUND_DRAIN
 from threadkit.limits import SHEDS_AT
 from threadkit.observability import metrics
-from threadkit.server import presence
+from threadkit.server import dropped, presence
 from threadkit.server.answering import Answering
 from threadkit.server.connection import Connection, State
 from threadkit.server.faults import CROWDED, EXPIRED, FULL, SHED, Fault
@@ -142,20 +142,22 @@ class Serving:
 
     def _cut_off(self, alive: Callable[[], object], began: float) -> None:
         """Cancel what has not finished, and say what was dropped."""
-        dropped = [f"{r.method} {r.path}" for r in list(self._runtime.requests)]
-        for record in list(self._runtime.requests):
+        unfinished = list(self._runtime.requests)
+        named = dropped.described(unfinished)
+        for record in unfinished:
             if record.root is not None:
                 record.root.cancel("the worker is stopping")
-        if dropped:
+        if unfinished:
             self._turns(alive, time.monotonic() + _CANCELLED, lambda: not self.poller.connections)
         left = len(self.poller.connections)
         self.poller.shut()
         stuck = self._threads.close(_CANCELLED)
-        say = log.warning if dropped or left or stuck else log.info
+        dropped.account_for(list(self._runtime.requests))  # who has not even noticed
+        say = log.warning if unfinished or left or stuck else log.info
         say(
             "worker drained",
             seconds=round(time.monotonic() - began, 2),
-            dropped_requests=dropped,
+            dropped_requests=named,
             dropped_connections=left,
             stuck_threads=stuck,
         )

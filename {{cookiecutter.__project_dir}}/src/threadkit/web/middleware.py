@@ -159,6 +159,8 @@ class Exchange:
         self.leave_scopes()
         self._runtime.request_ended(record)
         self._runtime.requests.discard(record)
+        if record.dropped:
+            return
         if not self._delivered and (record.client_left or arrival.has_left(self._environ)):
             self._status = problems.CLIENT_LEFT
         seconds = time.monotonic() - record.started

@@ -94,6 +94,23 @@ def test_one_line_a_request_and_nothing_in_it_is_forged(
     assert second["path"] == "/a\r\n\x1b[31mb"
 
 
+def test_who_was_cut_off_with_the_worker_is_not_logged_again(
+    runtime: Runtime, capfdbinary: Any
+) -> None:
+    app = flask.Flask("late", static_folder=None)
+    web.install(app, runtime)
+
+    @app.get("/late")
+    def late() -> str:
+        (record,) = runtime.requests
+        record.dropped = True
+        return ""
+
+    app.test_client().get("/late").close()
+    assert not runtime.requests
+    assert b'"event":"request"' not in capfdbinary.readouterr().out
+
+
 def test_a_request_is_in_flight_until_its_last_byte(runtime: Runtime) -> None:
     app = flask.Flask("stream", static_folder=None)
     web.install(app, runtime)
