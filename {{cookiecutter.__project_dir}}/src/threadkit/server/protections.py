@@ -16,6 +16,7 @@ _OF_THE_WORKER: Final = (
     "slow clients hold threads (HEADER_TIMEOUT, BODY_TIMEOUT and WRITE_TIMEOUT have no effect)",
     "overload is refused by threads and not before them",
     "requests whose length can be read in two ways are left to gunicorn's parser",
+    "malformed requests are answered by gunicorn (HTML, no request id) and are not in the metrics",
     "a stop does not go on accepting (DRAIN_DELAY), and resets who waits in the backlog",
 )
 _OF_LINUX: Final = (

@@ -17,6 +17,7 @@ def test_another_worker_lacks_what_the_kits_own_does(worker: str) -> None:
     (cause,) = (off := protections.missing(worker, "linux"))
     assert cause == f"WORKER_CLASS={worker}"
     assert "DRAIN_DELAY" in " ".join(off[cause])
+    assert "HTML, no request id" in " ".join(off[cause])
 
 
 def test_elsewhere_more_is_off() -> None:
