@@ -33,6 +33,9 @@ REQUEST_RECORD = "threadkit.record"
 CANCELLED_BY_OPERATOR = "cancelled by an operator"
 """The reason of a request's scope that somebody ended on the admin address."""
 
+CANCELLED_BY_STOP = "the worker is stopping"
+"""The reason of a request's scope that a worker ended because it could not wait any longer."""
+
 _numbers = itertools.count(1)
 
 

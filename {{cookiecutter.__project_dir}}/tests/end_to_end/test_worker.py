@@ -368,6 +368,24 @@ def test_a_stop_takes_in_who_has_connected_and_finishes_who_runs(serve: Start) -
     assert drained["dropped_requests"] == []
 
 
+def test_who_is_cut_off_by_a_stop_still_waits_and_hears_503(serve: Start) -> None:
+    service = serve()
+    with ExitStack() as stack:
+        (running,) = silent(stack, service.port, 1, b"GET /sleep/60.0 HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(lambda: _line(service)["running"] == 1, what="it runs")
+        service.http.clear()
+        service.send(signal.SIGTERM)
+        cut_off = read_answer(running.makefile("rb"))
+    assert problem(cut_off, 503)["type"] == "urn:problem:cancelled"
+    assert cut_off is not None
+    assert cut_off.headers["retry-after"] == "1"
+    assert service.wait(seconds=15) == 0
+    (drained,) = service.records("worker drained")
+    (told,) = [r for r in service.records("request") if r["path"] == "/sleep/60.0"]
+    (named,) = drained["dropped_requests"]
+    assert (told["status"], told["request_id"]) == (503, named["id"])
+
+
 def test_a_stop_waits_for_background_work(serve: Start, tmp_path: Path) -> None:
     service = serve()
     assert service.ask("POST", "/later/1.5/done").status == 200

@@ -146,7 +146,7 @@ class Serving:
         named = dropped.described(unfinished)
         for record in unfinished:
             if record.root is not None:
-                record.root.cancel("the worker is stopping")
+                record.root.cancel(runtimes.CANCELLED_BY_STOP)
         if unfinished:
             self._turns(alive, time.monotonic() + _CANCELLED, lambda: not self.poller.connections)
         left = len(self.poller.connections)

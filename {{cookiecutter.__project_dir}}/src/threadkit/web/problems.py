@@ -74,6 +74,9 @@ def answer(error: Exception) -> flask.Response:
             headers = {}
         case Cancelled(reason=runtime.CANCELLED_BY_OPERATOR):
             problem, headers = document(status, "The request was cancelled.", kind="cancelled"), {}
+        case Cancelled(reason=runtime.CANCELLED_BY_STOP):
+            detail = "The request took longer than this worker could wait, which is stopping."
+            problem, headers = document(status, detail, kind="cancelled"), {"Retry-After": "1"}
         case _:
             problem, headers = document(status, "The client did not wait for the answer."), {}
     return response(problem, headers)
@@ -87,8 +90,11 @@ def status_of(error: Exception) -> int:
         case HTTPException(code=int(code)):
             return code
         # First: a deadline that passes in a line is both, and answers 503; and the client of a
-        # request that an operator cancelled still waits for an answer.
-        case Saturated() | Cancelled(reason=runtime.CANCELLED_BY_OPERATOR):
+        # request that an operator cancelled, or a stop, still waits for an answer.
+        case (
+            Saturated()
+            | Cancelled(reason=runtime.CANCELLED_BY_OPERATOR | runtime.CANCELLED_BY_STOP)
+        ):
             return HTTPStatus.SERVICE_UNAVAILABLE
         case DeadlineExceeded():
             return HTTPStatus.GATEWAY_TIMEOUT
