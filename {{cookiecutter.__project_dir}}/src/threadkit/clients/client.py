@@ -17,7 +17,8 @@ import urllib3
 from pydantic import TypeAdapter, ValidationError
 
 from threadkit import runtime
-from threadkit.concurrency import checkpoint, remaining
+from threadkit.clients.call import Call, close, pools
+from threadkit.concurrency import checkpoint, current_scope, remaining
 from threadkit.concurrency.registry import register
 from threadkit.concurrency.timeline import Span
 from threadkit.context import request_id
@@ -47,8 +48,9 @@ class Client:
     it, read when the first call is made. At most ``max_connections`` are open at once; one
     more call waits for a connection, no longer than its scope allows. Nothing is retried.
 
-    The scope's deadline bounds the wait for a connection, the connecting, and each read of
-    the answer; an upstream that trickles its answer byte by byte can exceed it.
+    A call ends with its scope: at the deadline, and when it is cancelled, be it in the midst of
+    an answer that trickles. Only the wait for a connection, the connecting and a TLS handshake
+    have nothing but the deadline; ``timeout`` bounds them too, and each read.
     """
 
     def __init__(
@@ -115,7 +117,10 @@ class Client:
             self._calls += 1
             self._in_flight += 1
         try:
-            with Span("call", f"{self.name}: {method} {urlsplit(url).path}"):
+            with (
+                Span("call", f"{self.name}: {method} {urlsplit(url).path}"),
+                Call(current_scope()) as call,
+            ):
                 response = self._connections().request(
                     method,
                     self._url(url),
@@ -126,10 +131,12 @@ class Client:
                     **options,
                 )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            checkpoint()  # the scope's own end says more than the time-out that it caused
+            checkpoint()  # the scope's own end says more than the failure that it caused
             msg = f"{self.name} does not answer."
             raise UpstreamAway(msg) from error
         else:
+            if call.cut_off:  # an answer without a length ends where the connection does
+                checkpoint()
             failed = response.status >= 500
         finally:
             with self._lock:
@@ -155,7 +162,7 @@ class Client:
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
-            pool.clear()
+            close(pool)
 
     def _context(self, seconds: float | None) -> dict[str, str]:
         identity = request_id.get()
@@ -182,7 +189,7 @@ class Client:
         with self._lock:
             if self._pool is None or self._pid != os.getpid():
                 # A parent's sockets stay the parent's: its pool is only forgotten.
-                self._pool = urllib3.PoolManager(maxsize=self._max_connections, block=True)
+                self._pool = pools(maxsize=self._max_connections, block=True)
                 self._pid = os.getpid()
             return self._pool
 

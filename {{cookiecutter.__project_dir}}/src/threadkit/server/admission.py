@@ -98,8 +98,10 @@ class Admission:
 
     def _admit(self, record: RequestRecord, environ: WSGIEnvironment) -> None:
         root = record.root
-        if root is not None and record.waited >= arrival.NOISE and root.over:
+        if root is not None and root.over:
             self._count("late")
+            if record.waited < arrival.NOISE:  # the caller's limit itself was next to nothing
+                raise root.error()
             msg = f"the request had waited {record.waited:.3g} s before it came in"
             raise ExpiredInLine(msg, root)
         if not self._places.try_acquire():

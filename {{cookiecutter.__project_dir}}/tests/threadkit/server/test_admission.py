@@ -204,6 +204,14 @@ def test_a_request_whose_route_has_no_time_left_is_not_run(house: House) -> None
     assert house.stats()["inside"] == 0
 
 
+@pytest.mark.parametrize("limit", ["0", "0.000001"])
+def test_a_request_whose_caller_gives_it_no_time_is_not_run(house: House, limit: str) -> None:
+    assert house.get("/wait", headers={"X-Request-Timeout": limit}) == 504
+    assert not house.inside.acquire(blocking=False)
+    assert house.stats()["inside"] == 0
+    assert house.stats()["refused"]["late"] == 1
+
+
 def test_a_probe_is_answered_however_late_it_came(house: House) -> None:
     """A worker that has just started finds them in its backlog."""
     for path in ("/livez", "/readyz"):
