@@ -14,7 +14,7 @@ import pytest
 
 from threadkit import Cancelled, CancelScope, DeadlineExceeded, fail_after
 from threadkit.clients import Client
-from threadkit.clients.call import Call, Connection, SecureConnection
+from threadkit.clients.call import Call, Connection, SecureConnection, pools
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n"
 WHOLE = HEAD + b"x" * 20
@@ -208,6 +208,10 @@ def test_a_call_whose_scope_is_over_connects_to_nobody(connection: Connection) -
 
 def test_urllib3_connects_by_what_is_overridden_here() -> None:
     """The names that this rests on: a new socket is in ``sock``, both kinds send by ``request``."""
+    manager = pools()
+    for scheme, made_by in (("http", Connection), ("https", SecureConnection)):
+        pool = manager.connection_from_url(f"{scheme}://127.0.0.1:1")
+        assert type(pool._new_conn()) is made_by
     for kind in (Connection, SecureConnection):
         made = kind("127.0.0.1", 1)
         assert made.sock is None
