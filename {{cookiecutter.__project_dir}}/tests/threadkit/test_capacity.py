@@ -90,5 +90,7 @@ def test_a_database_that_is_away_is_asked_again_and_does_not_hold_up_the_end(
     with capture_logs() as lines:
         capacity.check(2)
         capacity.close()
-    assert all("cannot be used" in line["event"] for line in lines)
+    (line,) = lines
+    assert "cannot be used" in line["event"]
+    assert "refused" in line["reason"]
     asked.close()

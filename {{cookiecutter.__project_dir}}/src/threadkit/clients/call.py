@@ -20,15 +20,17 @@ import socket
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from threadkit.concurrency import CancelScope
+from threadkit.concurrency import CancelScope, remaining
 
 _thread = threading.local()
 """``call``: the one that runs in this thread."""
+_LEAST: Final = 0.001
+"""Seconds to connect; 0 would mean not to wait, and not what it seems."""
 
 
 class Call:
@@ -89,6 +91,9 @@ class Connection(HTTPConnection):
     def connect(self) -> None:
         """Connect for the call of this thread."""
         self._serve()
+        left = remaining()  # less than at the call's beginning, where it waited for a connection
+        if left is not None and isinstance(self.timeout, int | float):
+            self.timeout = min(self.timeout, max(left, _LEAST))
         super().connect()
         with self._guard:
             torn, self._socket = self._torn, self.sock

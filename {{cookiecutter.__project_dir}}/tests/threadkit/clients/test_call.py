@@ -206,6 +206,18 @@ def test_a_call_whose_scope_is_over_connects_to_nobody(connection: Connection) -
     assert connection.sock is None
 
 
+def test_connecting_has_the_time_that_is_left_by_then(connection: Connection) -> None:
+    with fail_after(0.5), Call(None):
+        connection.connect()
+    assert connection.timeout is not None
+    assert 0 < connection.timeout <= 0.5
+    with Call(None):
+        connection.close()
+        connection.timeout = 5
+        connection.connect()
+    assert connection.timeout == 5
+
+
 def test_urllib3_connects_by_what_is_overridden_here() -> None:
     """The names that this rests on: a new socket is in ``sock``, both kinds send by ``request``."""
     manager = pools()
